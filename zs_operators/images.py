@@ -1,0 +1,407 @@
+"""One reader for every model: a path or bytes -> upright RGB uint8 pixels and the full size.
+
+Nothing global in Pillow is read or changed (``MAX_IMAGE_PIXELS``, ``LOAD_TRUNCATED_IMAGES``), so
+any number of threads may read at once with policies of their own.
+
+What becomes of each kind of pixel:
+
+* colour, palette, CMYK, YCbCr, 1-bit: Pillow's conversion to RGB; 16 bits a colour channel keep
+  their high byte, which is what Pillow decodes;
+* transparency, in any form: composed on white;
+* 16-bit grey: ``round(v / 257)``, so 65535 is white (12-bit TIFF: ``round(v * 255 / 4095)``);
+* 32-bit integer and float grey, whose files do not say what white is: values that all lie in
+  [0, 1] (float only), [0, 255] or [0, 65535] are read on that scale, any others are stretched
+  from their minimum to their maximum; NaN is black, infinities are the nearest finite value;
+* animations and multi-page files: the first frame.
+
+Orientation follows what the App shows: EXIF is applied to JPEG, PNG, AVIF and TIFF, and not to
+WebP, where Chromium ignores it.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+import numpy as np
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from zs_operators.errors import (
+    InvalidInputError,
+    MediaTooLargeError,
+    MissingMediaError,
+    UnreadableMediaError,
+    UnsupportedMediaError,
+)
+from zs_operators.signatures import kind_of_media
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_PIXELS = 2**28
+"""16384 x 16384: above every camera (200 MP phones pass), 1 GiB at Pillow's 4 bytes a pixel."""
+
+# Importing a Pillow plugin registers it. The list is closed on purpose: EPS would start
+# Ghostscript, and formats without a signature would claim any bytes.
+_PLUGINS = (
+    JpegImagePlugin.JpegImageFile,
+    PngImagePlugin.PngImageFile,
+    WebPImagePlugin.WebPImageFile,
+    TiffImagePlugin.TiffImageFile,
+    BmpImagePlugin.BmpImageFile,
+    GifImagePlugin.GifImageFile,
+    PpmImagePlugin.PpmImageFile,
+    Jpeg2KImagePlugin.Jpeg2KImageFile,
+    AvifImagePlugin.AvifImageFile,
+    MpoImagePlugin.MpoImageFile,
+)
+_FORMATS = tuple(plugin.format for plugin in _PLUGINS if plugin.format in Image.OPEN)
+
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Source = str | os.PathLike | bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class UprightImage:
+    """Pixels as a person sees them, and the size of the whole image.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, C-contiguous and writable; smaller than the image when the
+            decoder was allowed to reduce
+        width_px: width of the full upright image
+        height_px: height of the full upright image
+        partial: True if the file ended early and what is missing was filled in
+    """
+
+    pixels: np.ndarray
+    width_px: int
+    height_px: int
+    partial: bool = False
+
+
+def read_image(
+    source: Source,
+    *,
+    reduce_to_px: int | None = None,
+    max_pixels: int | None = MAX_PIXELS,
+    truncated: Literal["error", "partial"] = "error",
+) -> UprightImage:
+    """Reads one image file, or the bytes of one.
+
+    Args:
+        source: a path, or the file's bytes
+        reduce_to_px (None): the size the image will be resized to. A JPEG may then be decoded at
+            1/2, 1/4 or 1/8 as long as its shorter side stays at least twice this; at most 4
+            levels of difference after the resize. None always gives the full size
+        max_pixels (2**28): refuse images with more pixels than this. None sets no limit
+        truncated ("error"): ``"partial"`` keeps what could be decoded of a file that ends early
+
+    Raises:
+        MissingMediaError: there is no such file
+        UnreadableMediaError: it is empty, truncated, corrupt or no image, or may not be read
+        UnsupportedMediaError: it is a video, a 3D scene, a document, or an image Pillow has no
+            conversion for
+        MediaTooLargeError: it has more than ``max_pixels``, or does not fit in memory
+    """
+    if truncated not in ("error", "partial"):
+        raise InvalidInputError(f"truncated must be 'error' or 'partial', not {truncated!r}")
+    if reduce_to_px is not None and reduce_to_px < 1:
+        raise InvalidInputError(f"reduce_to_px must be at least 1 or None, not {reduce_to_px!r}")
+
+    with _opened(source) as (file, name):
+        image = _identify(file, name)
+        _check_size(image, name, max_pixels)
+        width_px, height_px, orientation = _upright_size(image)
+        if reduce_to_px is not None and min(image.size) >= 4 * reduce_to_px:
+            # Only JPEG does anything here; Pillow never goes below the size asked for.
+            image.draft(None, (2 * reduce_to_px, 2 * reduce_to_px))
+
+        partial = False
+        pixels = _fast_jpeg(image, file, orientation)
+        if pixels is None:
+            try:
+                image.load()
+            except Exception as error:
+                _salvage(image, file, truncated, error, name)
+                partial = True
+            try:
+                pixels = _to_rgb(image, orientation)
+            except Exception as error:
+                raise _decode_error(error, image, name) from error
+        return UprightImage(pixels, width_px, height_px, partial)
+
+
+def read_size(source: Source) -> tuple[int, int]:
+    """``(width_px, height_px)`` of the upright image, from the header alone.
+
+    Raises the errors of :func:`read_image` for what the header shows; there is no size limit.
+    """
+    with _opened(source) as (file, name):
+        return _upright_size(_identify(file, name))[:2]
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
+    if isinstance(source, bytes | bytearray | memoryview):
+        name = "image bytes"
+        if not len(source):
+            raise UnreadableMediaError(f"{name}: empty; pass the content of an image file")
+        yield io.BytesIO(source), name
+        return
+    if source is None or source == "":
+        raise MissingMediaError("No file path; set the sample's filepath to an image file")
+    try:
+        path = os.fspath(source)
+    except TypeError:
+        raise InvalidInputError(
+            f"An image must be a path or bytes, not {type(source).__name__}"
+        ) from None
+
+    name = repr(os.fsdecode(path))
+    try:
+        status = os.stat(path)
+        # A pipe or a device would block or never end, so it is refused before it is opened.
+        if stat.S_ISDIR(status.st_mode):
+            raise UnreadableMediaError(f"{name} is a folder; give the path of one image file")
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableMediaError(f"{name} is a pipe, socket or device, not an image file")
+        if not status.st_size:
+            raise UnreadableMediaError(f"{name} is empty (0 bytes); copy or download it again")
+        file = open(path, "rb")  # noqa: SIM115 - closed below
+    except (OSError, ValueError) as error:
+        raise _open_error(error, name) from error
+    with file:
+        yield file, name
+
+
+def _open_error(error: Exception, name: str) -> Exception:
+    if "://" in name:
+        return MissingMediaError(f"{name} is a remote address; download it and use the local path")
+    if isinstance(error, ValueError):
+        return MissingMediaError(f"{name} is not a valid path ({error}); correct the filepath")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return MissingMediaError(f"{name} does not exist; restore it or correct the filepath")
+    if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+        return MissingMediaError(f"{name}: {error.strerror}; correct the filepath")
+    if isinstance(error, PermissionError):
+        return UnreadableMediaError(f"{name} may not be read (permission denied); chmod +r it")
+    return UnreadableMediaError(f"{name} could not be read: {error.strerror or error}")
+
+
+def _identify(file: BinaryIO, name: str) -> Image.Image:
+    """Opens the header. Not ``Image.open``: its size limit is global to the process."""
+    reason: object = None
+    try:
+        head = file.read(512)
+        for format_ in _FORMATS:
+            factory, accept = Image.OPEN[format_]
+            accepted = accept is None or accept(head[:16])
+            if not accepted:
+                continue
+            if isinstance(accepted, str):
+                raise UnsupportedMediaError(f"{name}: {accepted}; convert it to PNG or JPEG")
+            file.seek(0)
+            try:
+                return factory(file, "")
+            except UnsupportedMediaError:
+                raise
+            except Exception as error:
+                reason = error
+    except OSError as error:
+        raise _open_error(error, name) from error
+
+    kind = kind_of_media(head, name.strip("'\""))
+    if kind is not None:
+        if kind.damaged:
+            raise UnreadableMediaError(f"{name} is {kind.name}, not an image; {kind.advice}")
+        raise UnsupportedMediaError(f"{name} is {kind.name}, not one image; {kind.advice}")
+    if reason is None:
+        raise UnreadableMediaError(
+            f"{name} is not an image of a known format ({', '.join(_FORMATS)}); "
+            "replace it or remove the sample"
+        )
+    if "pixel mode" in str(reason) or isinstance(reason, NotImplementedError):
+        raise UnsupportedMediaError(
+            f"{name} has a pixel layout that Pillow cannot decode ({reason}); "
+            "convert it to 8- or 16-bit PNG"
+        )
+    raise UnreadableMediaError(
+        f"{name} has a damaged header ({reason}); restore it from the original"
+    )
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int | None) -> None:
+    pixels = image.width * image.height
+    if max_pixels is not None and pixels > max_pixels:
+        raise MediaTooLargeError(
+            f"{name} has {image.width} x {image.height} = {pixels / 1e6:.0f} megapixels, over the "
+            f"limit of {max_pixels / 1e6:.0f}; shrink or tile it, or raise max_pixels"
+        )
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int, int]:
+    orientation = _orientation(image)
+    width_px, height_px = image.size
+    if orientation >= 5:
+        width_px, height_px = height_px, width_px
+    return width_px, height_px, orientation
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation still to be applied, 1-8."""
+    # Pillow turns TIFF itself (its size is already upright) and Chromium does not turn WebP.
+    if image.format in ("TIFF", "WEBP"):
+        return 1
+    # Without this, getexif() decodes a whole PNG to look for EXIF behind the pixels.
+    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
+        return 1
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        return orientation if orientation in _TRANSPOSE else 1
+    except Exception:  # damaged EXIF beside sound pixels
+        return 1
+
+
+def _fast_jpeg(image: Image.Image, file: BinaryIO, orientation: int) -> np.ndarray | None:
+    """The same pixels from torchvision, 1.2 times as fast as Pillow; None where it cannot."""
+    # Only if a model has already paid for importing it. Turning its array costs what it gains.
+    torchvision = sys.modules.get("torchvision")
+    if (
+        getattr(torchvision, "io", None) is None
+        or image.format not in ("JPEG", "MPO")
+        or image.mode not in ("RGB", "L")
+        or orientation != 1
+        or getattr(image, "decoderconfig", None)
+    ):
+        return None
+    import torch
+
+    file.seek(0)
+    try:
+        data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
+        decoded = torchvision.io.decode_jpeg(data, mode=torchvision.io.ImageReadMode.RGB)
+    except (RuntimeError, OSError):
+        return None
+    pixels = decoded.permute(1, 2, 0).contiguous().numpy()
+    return pixels if pixels.shape[:2] == (image.height, image.width) else None
+
+
+def _salvage(
+    image: Image.Image, file: BinaryIO, truncated: str, error: Exception, name: str
+) -> None:
+    """Keeps what was decoded of a file that ends early; raises where that is nothing."""
+    failure = _decode_error(error, image, name)
+    if truncated != "partial" or not isinstance(failure, UnreadableMediaError):
+        raise failure from error
+    try:
+        if image.format in ("JPEG", "MPO"):
+            # An early end-of-image marker makes libjpeg fill the rest, progressive scans included.
+            file.seek(0)
+            image.fp = io.BytesIO(file.read() + b"\xff\xd9")
+        else:
+            # Rows decoded before the failure are in place; no tiles left means nothing to load.
+            image.tile = []
+        image.load()
+        extrema = np.atleast_2d(image.getextrema())
+    except Exception:
+        raise failure from error
+    if (extrema[:, 0] == extrema[:, 1]).all():  # only filling
+        raise failure from error
+
+
+def _decode_error(error: Exception, image: Image.Image, name: str) -> Exception:
+    if isinstance(error, MemoryError):
+        return MediaTooLargeError(
+            f"{name} ({image.width} x {image.height}) does not fit in memory; shrink or tile it"
+        )
+    if isinstance(error, Image.DecompressionBombError):
+        # Pillow's TIFF reader checks its own global limit again.
+        return MediaTooLargeError(
+            f"{name}: {error}; shrink or tile it, or raise PIL.Image.MAX_IMAGE_PIXELS"
+        )
+    if isinstance(error, UnidentifiedImageError | NotImplementedError):
+        return UnsupportedMediaError(f"{name} cannot be decoded ({error}); convert it to PNG")
+    if isinstance(error, ValueError) and "conversion" in str(error):
+        return UnsupportedMediaError(
+            f"{name} is in {image.mode} colour, which has no conversion here ({error}); "
+            "convert it to RGB"
+        )
+    return UnreadableMediaError(
+        f"{name} is truncated or corrupt ({error}); restore it from the original, "
+        'or read it with truncated="partial"'
+    )
+
+
+def _to_rgb(image: Image.Image, orientation: int) -> np.ndarray:
+    if orientation != 1:
+        info = image.info
+        image = image.transpose(_TRANSPOSE[orientation])
+        image.info = info
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        grey = _grey_to_uint8(image)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        image = image.convert("RGBA")
+        if image.getextrema()[3] != (255, 255):
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return np.array(image)
+
+
+def _grey_to_uint8(image: Image.Image) -> np.ndarray:
+    """(H, W) uint8 from grey of more than 8 bits, by the rules at the top of this file."""
+    values = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})
+    if image.mode.startswith("I;16"):
+        white = 4095 if tags.get(TiffImagePlugin.BITSPERSAMPLE) == (12,) else 65535
+        grey = ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+        if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:  # white is zero
+            grey = 255 - grey
+        key = image.info.get("transparency")
+        if isinstance(key, int):
+            grey[values == key] = 255
+        return grey
+
+    values = values.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    if low >= 0 and high <= 1 and image.mode == "F":
+        low, high = 0.0, 1.0
+    elif low >= 0 and high <= 255 and image.format != "PPM":
+        low, high = 0.0, 255.0
+    elif low >= 0 and high <= 65535:  # where Pillow puts white in a 16-bit PGM
+        low, high = 0.0, 65535.0
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    scale = 255.0 / (high - low) if high > low else 0.0
+    return np.rint((values - low) * scale).clip(0, 255).astype(np.uint8)
