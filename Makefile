@@ -1,0 +1,79 @@
+# make demo | make test: from a bare Python 3.10-3.12 to done. A second call starts in seconds.
+#
+#   PYTHON=python3.12       the interpreter to build .venv with (default: the first that is found)
+#   VENV=.venv              where
+#   TORCH_SPEC="torch==... torchvision==..."     another pair than the one in constraints.txt
+#   TORCH_INDEX=https://download.pytorch.org/whl/cpu     where pip finds it, e.g. without CUDA
+#   ARGS="-k vocabulary"    passed on to pytest (make test) or zs demo (make demo)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+TORCH_SPEC ?= $(shell sed -n '/^torch/p' constraints.txt)
+TORCH_INDEX ?=
+ARGS ?=
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --no-input
+SOURCES := $(wildcard zs_operators plugins tests benchmarks docs/*.py setup.py)
+
+.PHONY: help setup demo test lint format wheel clean distclean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(VENV)/.ready ## make .venv: torch, the package with its test tools, a database that runs
+
+demo: $(VENV)/.ready ## label a synthetic dataset, evaluate it, print how to open the App
+	@$(PY) -m zs_operators.cli demo $(ARGS)
+
+test: $(VENV)/.ready ## run the tests
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.ready ## check style and formatting
+	@$(PY) -m ruff check $(SOURCES)
+	@$(PY) -m ruff format --check $(SOURCES)
+
+format: $(VENV)/.ready ## mend style and formatting
+	@$(PY) -m ruff check --fix $(SOURCES)
+	@$(PY) -m ruff format $(SOURCES)
+
+wheel: $(VENV)/.ready ## build dist/*.whl
+	@$(PIP) wheel -q --no-deps -w dist .
+
+clean: ## remove caches and build products
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	@rm -rf $(VENV)
+
+# The first interpreter that runs and that FiftyOne and torch have wheels for.
+$(PY):
+	@for python in $(PYTHON) python3.11 python3.12 python3.10 python3 python; do \
+	  version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	  case $$version in 3.10|3.11|3.12) ;; *) \
+	    if [ "$$python" = "$(PYTHON)" ]; then echo "PYTHON=$$python is $$version; 3.10 to 3.12 is needed" >&2; exit 1; fi; \
+	    continue ;; esac; \
+	  echo "setup: $(VENV) with Python $$version ($$python)"; \
+	  "$$python" -m venv $(VENV) >/dev/null 2>&1 && exit 0; \
+	  rm -rf $(VENV); \
+	  "$$python" -m venv --without-pip $(VENV) && "$$python" -m pip -q --python $(VENV)/bin/python install pip && exit 0; \
+	  rm -rf $(VENV); echo "$$python can make no virtual environment: install its venv and pip" >&2; exit 1; \
+	done; echo "Python 3.10, 3.11 or 3.12 is needed; say where with PYTHON=" >&2; exit 1
+
+$(VENV)/.torch: constraints.txt | $(PY)
+	@echo "setup: $(strip $(TORCH_SPEC)) (the largest part; minutes, and gigabytes with CUDA)"
+	@$(PIP) install -q setuptools wheel $(TORCH_SPEC) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml setup.py $(VENV)/.torch
+	@echo "setup: zs-operators, FiftyOne, open_clip and the test tools"
+	@$(PIP) install -q -e '.[test]' -c <(printf '%s\n' $(TORCH_SPEC))
+	@touch $@
+
+$(VENV)/.ready: $(VENV)/.installed
+	@$(PY) -m zs_operators.doctor --fix --quiet
+	@touch $@

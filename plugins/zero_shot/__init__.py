@@ -1,0 +1,15 @@
+"""Entry of the plugin. FiftyOne executes it on every registry access: no state, nothing heavy."""
+
+import os
+import sys
+
+try:
+    import zs_operators  # noqa: F401  (the installed package, if there is one)
+except ImportError:  # a linked or downloaded folder: the package lies at its root
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from .classify import Classify
+
+
+def register(p):
+    p.register(Classify)

@@ -1,0 +1,112 @@
+"""Every test run has its own database, home and plugin folder, and no way out to the network.
+
+FiftyOne reads its settings once, at import, and a ``mongod`` starts in 0.3 s: so all of it is set
+up before the first test module is collected.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+_CLEANUP = contextlib.ExitStack()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Point this process, and all it starts, at a private database before FiftyOne is imported."""
+    if config.option.collectonly or config.option.help:
+        return
+    from zs_operators.errors import ZeroShotError
+    from zs_operators.mongod import (
+        fiftyone_environment,
+        require_fiftyone_not_imported,
+        start_private_mongod,
+    )
+
+    ours = ("FIFTYONE_", "ZS_")
+    for name in [name for name in os.environ if name.startswith(ours) and "_TEST_" not in name]:
+        del os.environ[name]
+    home = Path(tempfile.mkdtemp(prefix="zs-tests-"))
+    _CLEANUP.callback(shutil.rmtree, home, ignore_errors=True)
+    plugins = home / "plugins"
+    plugins.mkdir()
+    (plugins / "zs-operators").symlink_to(ROOT, target_is_directory=True)
+    try:
+        require_fiftyone_not_imported()
+        server = _CLEANUP.enter_context(start_private_mongod())
+    except ZeroShotError as error:
+        _CLEANUP.close()
+        pytest.exit(f"The tests need a database of their own: {error}", returncode=3)
+    os.environ.update(fiftyone_environment(server.uri, plugins_dir=plugins, home=home))
+    os.environ["FIFTYONE_SHOW_PROGRESS_BARS"] = "false"
+    os.environ["FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS"] = "true"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    _guard_network()
+
+
+def pytest_unconfigure() -> None:
+    _CLEANUP.close()
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture
+def dataset():
+    """A new empty dataset, deleted afterwards."""
+    import fiftyone as fo
+
+    dataset = fo.Dataset()
+    yield dataset
+    if not dataset.deleted:
+        dataset.delete()
+
+
+def _is_local(host) -> bool:
+    if host in (None, "", b"", "localhost", b"localhost", socket.gethostname()):
+        return True
+    try:
+        address = ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _guard_network() -> None:
+    """Refuse names and addresses outside this machine; a test that needs them is a wrong test."""
+
+    def refuse(host):
+        raise RuntimeError(
+            f"A test tried to reach {host!r}: tests use no network but 127.0.0.1. "
+            "Use local weights or a server started by the test."
+        )
+
+    def checked_method(original):
+        def connect(self, address):
+            if isinstance(address, tuple) and not _is_local(address[0]):
+                refuse(address[0])
+            return original(self, address)
+
+        return connect
+
+    real_getaddrinfo = socket.getaddrinfo
+
+    def getaddrinfo(host, *args, **kwargs):
+        if not _is_local(host):
+            refuse(host)
+        return real_getaddrinfo(host, *args, **kwargs)
+
+    socket.socket.connect = checked_method(socket.socket.connect)
+    socket.socket.connect_ex = checked_method(socket.socket.connect_ex)
+    socket.getaddrinfo = getaddrinfo
