@@ -93,10 +93,17 @@ class Look:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A composed frame: ``image`` (H, W, 3) uint8; ``owner`` (H, W) int16, -1 = background."""
+    """A composed frame.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        owner: (H, W) int16, the index of the object seen at each pixel; -1 = background.
+        full_area_px: for each object, the pixels it would have if nothing covered it.
+    """
 
     image: np.ndarray
     owner: np.ndarray
+    full_area_px: tuple[int, ...]
 
 
 def draw_background(
@@ -199,7 +206,9 @@ def compose(
         image[window] += alpha[:, :, None] * (paint - image[window])
         owner[window][solid] = index
         full_area_px.append(int(solid.sum()))
-    return Drawing(np.clip(np.rint(image * 255.0), 0, 255).astype(np.uint8), owner)
+    return Drawing(
+        np.clip(np.rint(image * 255.0), 0, 255).astype(np.uint8), owner, tuple(full_area_px)
+    )
 
 
 def _silhouette(
