@@ -1,0 +1,65 @@
+"""Zero-shot vision as native FiftyOne labels; names are imported when first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from zs_operators.version import __version__
+
+if TYPE_CHECKING:
+    from zs_operators.classification import classify, iter_classify
+    from zs_operators.clip import ClipModel, load_clip
+    from zs_operators.clip_classifier import ClipClassifier
+    from zs_operators.errors import ZeroShotError
+    from zs_operators.fields import check_label_field
+    from zs_operators.report import Progress, RunReport
+    from zs_operators.samples import check_samples, class_names
+    from zs_operators.vocabulary import Vocabulary
+    from zs_operators.weights import models, plan_weights
+
+_HOMES = {
+    "ClipClassifier": "clip_classifier",
+    "ClipModel": "clip",
+    "Progress": "report",
+    "RunReport": "report",
+    "Vocabulary": "vocabulary",
+    "ZeroShotError": "errors",
+    "check_label_field": "fields",
+    "check_samples": "samples",
+    "class_names": "samples",
+    "classify": "classification",
+    "iter_classify": "classification",
+    "load_clip": "clip",
+    "models": "weights",
+    "plan_weights": "weights",
+}
+
+__all__ = [
+    "ClipClassifier",
+    "ClipModel",
+    "Progress",
+    "RunReport",
+    "Vocabulary",
+    "ZeroShotError",
+    "__version__",
+    "check_label_field",
+    "check_samples",
+    "class_names",
+    "classify",
+    "iter_classify",
+    "load_clip",
+    "models",
+    "plan_weights",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Importing torch and FiftyOne takes seconds, which registering the plugin must not pay
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,247 @@
+"""Zero-shot classification of FiftyOne samples with CLIP."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zs_operators import fields, labels
+from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
+from zs_operators.errors import VocabularyError
+from zs_operators.report import LABELED, REJECTED, Progress, RunReport
+from zs_operators.runner import Run, RunOptions
+from zs_operators.samples import check_samples, class_names
+from zs_operators.vocabulary import Vocabulary
+from zs_operators.weights import DEFAULT_CLIP
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+    from fiftyone.core.collections import SampleCollection
+
+    from zs_operators.clip import ClipModel
+
+DEFAULT_LABEL_FIELD = "zs_classification"
+
+Classes = Sequence[str] | Mapping[str, Any] | str | os.PathLike | Vocabulary
+
+
+class ClassifyTask:
+    """What the runner does with one image: see :class:`zs_operators.runner.Task`."""
+
+    name = "classify"
+
+    def __init__(self, classifier: ZeroShotClassifier, reject_label: str | None) -> None:
+        self.classifier = classifier
+        self.reject_label = reject_label
+        self.label_type = "Classifications" if classifier.options.is_list else "Classification"
+
+    def load(self, filepath: str) -> Any:
+        return self.classifier.load(filepath)
+
+    def infer(self, items: Sequence[Any]) -> Sequence[Any]:
+        return self.classifier.predict(items)
+
+    def label(self, result: Any, run: str) -> tuple[fo.Label, str, Sequence[str]]:
+        build = (
+            labels.classifications
+            if self.label_type == "Classifications"
+            else (labels.classification)
+        )
+        label = build(result, run=run, reject_label=self.reject_label)
+        outcome = REJECTED if result.rejected_by is not None else LABELED
+        return label, outcome, [score.label for score in result.kept]
+
+
+def classify(
+    samples: SampleCollection,
+    classes: Classes,
+    *,
+    label_field: str = DEFAULT_LABEL_FIELD,
+    progress: bool | Callable | None = None,
+    **kwargs: Any,
+) -> RunReport:
+    """Labels images with the class whose text CLIP finds nearest, and writes native labels.
+
+    Args:
+        samples: a dataset or view of images
+        classes: class names as a list; a mapping ``{"car": ["car", "sedan"]}`` of synonyms; a
+            ``.txt``, ``.yaml`` or ``.json`` file; a :class:`Vocabulary`; or the name of a label
+            field whose labels are the classes
+        label_field ("zs_classification"): where to write ``Classification`` labels, or
+            ``Classifications`` with ``top_k`` or ``multi_label``
+        model ("clip-vit-b-32"): a registry name, an open_clip architecture or a loaded model
+        weights (None): an open_clip pretrained tag, or a local file or folder, which never
+            touches the network; None for the model's own
+        templates ("simple"): a template set (``"none"``, ``"simple"``, ``"openai_imagenet"``),
+            a list of templates with ``{}``, or a file of them
+        background (None): prompts for what is none of the classes; an image they win is rejected
+        top_k (None): write the k best classes
+        multi_label (False): score each class on its own and write all that pass
+        min_confidence (None): reject below this probability, in [0, 1]
+        min_margin (None): reject where the best logit leads the next by less
+        min_cosine (None): reject below this cosine between image and class
+        reject_label (None): label for rejected images; None writes a label without a name
+        temperature (None): divide logits by this before softmax or sigmoid
+        store_logits (False): keep all class logits, in the order of the classes
+        batch_size ("auto"): images per forward pass
+        device ("auto"): ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``
+        precision ("auto"): ``"fp32"``, ``"bf16"``, ``"fp16"``; of the image tower's weights
+        workers (None): reader threads; 0 reads in the calling thread
+        overwrite (False): allow replacing existing labels
+        resume (True): continue an unfinished run with the same settings
+        on_error ("record"): ``"record"`` notes failures in ``<label_field>_error``, ``"raise"``
+            stops at the first
+        progress (None): True, False, None for FiftyOne's default, or a callback that gets the
+            progress bar
+
+    Returns:
+        a :class:`RunReport`
+
+    Raises:
+        InvalidInputError: if an argument cannot be used, before anything is written
+        WeightsError: if weights are missing or do not fit
+        RunError: if no sample could be labelled
+    """
+    import fiftyone.core.utils as fou
+
+    steps = iter_classify(samples, classes, label_field=label_field, **kwargs)
+    first = next(steps)
+    with fou.ProgressBar(total=first.total, progress=progress) as bar:
+        bar.set_iteration(first.done)
+        while True:
+            try:
+                bar.set_iteration(next(steps).done)
+            except StopIteration as end:
+                return end.value
+
+
+def iter_classify(
+    samples: SampleCollection,
+    classes: Classes,
+    *,
+    label_field: str = DEFAULT_LABEL_FIELD,
+    model: str | ClipModel = DEFAULT_CLIP,
+    weights: str | os.PathLike | None = None,
+    templates: str | Sequence[str] = "simple",
+    background: Sequence[str] | None = None,
+    top_k: int | None = None,
+    multi_label: bool = False,
+    min_confidence: float | None = None,
+    min_margin: float | None = None,
+    min_cosine: float | None = None,
+    reject_label: str | None = None,
+    temperature: float | None = None,
+    store_logits: bool = False,
+    batch_size: int | str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    overwrite: bool = False,
+    resume: bool = True,
+    on_error: str = "record",
+) -> Generator[Progress, None, RunReport]:
+    """Like :func:`classify`, as a generator that yields :class:`Progress` after each chunk.
+
+    Everything yielded so far is in the database; closing the generator cancels the run. The
+    generator's return value is the :class:`RunReport`.
+    """
+    from zs_operators.clip import load_clip
+    from zs_operators.device import BatchBudget, resolve_batch_size
+
+    check_samples(samples)
+    options = ClassifyOptions(
+        top_k=top_k,
+        multi_label=multi_label,
+        min_confidence=min_confidence,
+        min_margin=min_margin,
+        min_cosine=min_cosine,
+        temperature=temperature,
+        store_logits=store_logits,
+    )
+    run_options = RunOptions(workers=workers, overwrite=overwrite, resume=resume, on_error=on_error)
+    vocabulary = parse_classes(samples, classes, templates=templates, background=background)
+    label_type = "Classifications" if options.is_list else "Classification"
+    fields.check_label_field(
+        samples, label_field, "classify", overwrite=overwrite, label_type=label_type
+    )
+    resolve_batch_size(batch_size)
+    begun = time.perf_counter()
+    clip = load_clip(model, weights, device=device, precision=precision)
+    vocabulary = with_neutral_prompts(vocabulary, clip, options)
+    loaded = time.perf_counter()
+    classifier = ZeroShotClassifier(clip, vocabulary, options)
+    encoded = time.perf_counter()
+    run = Run(
+        samples,
+        ClassifyTask(classifier, reject_label),
+        label_field,
+        record={
+            "task": "classify",
+            "vocabulary": vocabulary.to_dict(),
+            "options": vars(options),
+            "reject_label": reject_label,
+            "model": clip.describe(),
+        },
+        details={
+            "prompts": [[p.text, p.label] for p in vocabulary.prompts()],
+            "columns": list(vocabulary.columns),
+        },
+        budget=BatchBudget(
+            resolve_batch_size(batch_size, clip.device, clip.precision), device=clip.device
+        ),
+        options=run_options,
+        seconds={"load": loaded - begun, "text": encoded - loaded},
+        warnings=[*vocabulary.warnings, *prompt_warnings(clip, vocabulary)],
+    )
+    return (yield from run.steps())
+
+
+def parse_classes(
+    samples: SampleCollection | None,
+    classes: Classes,
+    *,
+    templates: str | Sequence[str] = "simple",
+    background: Sequence[str] | None = None,
+) -> Vocabulary:
+    """The vocabulary meant by ``classes``: a file if its name ends like one, else a label field.
+
+    Raises:
+        VocabularyError: if no usable class names come of it
+    """
+    if isinstance(classes, str) and not _names_a_file(classes):
+        if samples is None:
+            raise VocabularyError(f"classes={classes!r} is not a file: pass a list of names.")
+        default = classes == "default_classes"
+        classes = class_names(samples, None if default else classes)
+    return Vocabulary.parse(classes, templates=templates, background=background)
+
+
+def with_neutral_prompts(
+    vocabulary: Vocabulary, clip: ClipModel, options: ClassifyOptions
+) -> Vocabulary:
+    """Adds what classes are weighed against one by one where a softmax model needs it."""
+    from zs_operators.scoring import NEUTRAL_PROMPTS
+
+    if not options.multi_label or clip.is_sigmoid or vocabulary.background:
+        return vocabulary
+    return Vocabulary.parse(vocabulary, background=NEUTRAL_PROMPTS)
+
+
+def prompt_warnings(clip: ClipModel, vocabulary: Vocabulary) -> list[str]:
+    """Names the prompts that the model's text tower would cut off."""
+    too_long = clip.too_long([prompt.text for prompt in vocabulary.prompts()])
+    if not too_long:
+        return []
+    shown = "; ".join(repr(text) for text in too_long[:3])
+    more = f" and {len(too_long) - 3} more" if len(too_long) > 3 else ""
+    return [
+        f"{len(too_long)} prompts are longer than the model's {clip.context_length} tokens and "
+        f"are cut off: {shown}{more}."
+    ]
+
+
+def _names_a_file(classes: str) -> bool:
+    return Path(classes).suffix.lower() in (".txt", ".yaml", ".yml", ".json")

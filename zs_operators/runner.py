@@ -1,0 +1,407 @@
+"""Samples in, labels out: read ahead, infer in batches, write in chunks, account for every sample.
+
+The way of a batch: columns of ids and paths -> reader threads -> model -> labels -> one write by
+id per chunk. Labels carry the run's signature, so value and "done" mark are a single update and a
+run can continue after any interruption.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from zs_operators import fields, provenance
+from zs_operators.errors import FieldError, InvalidInputError, MediaError, RunError
+from zs_operators.reading import read_ahead, validate_workers
+from zs_operators.report import LABELED, MODEL_ERROR, OUT_OF_MEMORY, Progress, RunReport
+
+if TYPE_CHECKING:
+    from fiftyone.core.collections import SampleCollection
+    from fiftyone.core.labels import Label
+
+    from zs_operators.device import BatchBudget
+
+logger = logging.getLogger(__name__)
+
+#: A chunk is written when it holds this many samples or is this old, whichever comes first.
+CHUNK_SAMPLES = 512
+CHUNK_SECONDS = 2.0
+#: Batches read ahead of the model.
+PREFETCH_BATCHES = 3
+
+
+class Task(Protocol):
+    """What the runner needs of a task."""
+
+    name: str
+    #: FiftyOne label class written, by name
+    label_type: str
+
+    def load(self, filepath: str) -> Any:
+        """Reads and preprocesses one image; called in reader threads."""
+
+    def infer(self, items: Sequence[Any]) -> Sequence[Any]:
+        """One raw result per loaded image."""
+
+    def label(self, result: Any, run: str) -> tuple[Label | None, str, Sequence[str]]:
+        """The label to write, the sample's outcome, and the class names it shows."""
+
+
+@dataclass
+class RunOptions:
+    """Options that every run understands; checked on construction.
+
+    Args:
+        workers (None): reader threads; 0 reads in the calling thread
+        overwrite (False): replace existing labels of the samples
+        resume (True): skip samples that an unfinished run with the same settings has done
+        on_error ("record"): ``"record"`` notes a failed sample and goes on, ``"raise"`` stops
+
+    Raises:
+        InvalidInputError: if an option has no meaning
+    """
+
+    workers: int | None = None
+    overwrite: bool = False
+    resume: bool = True
+    on_error: str = "record"
+
+    def __post_init__(self) -> None:
+        self.workers = validate_workers(self.workers)
+        if self.on_error not in ("record", "raise"):
+            raise InvalidInputError(
+                f"on_error={self.on_error!r} is unknown: use 'record' to note failures and go "
+                "on, or 'raise' to stop at the first."
+            )
+
+
+@dataclass
+class _Chunk:
+    """Results waiting for the next write."""
+
+    labels: dict[str, Any] = field(default_factory=dict)
+    errors: dict[str, str | None] = field(default_factory=dict)
+    since: float = field(default_factory=time.perf_counter)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def is_due(self) -> bool:
+        age = time.perf_counter() - self.since
+        return len(self) >= CHUNK_SAMPLES or (len(self) > 0 and age >= CHUNK_SECONDS)
+
+
+class Run:
+    """One run of a task over a collection.
+
+    Args:
+        samples: dataset or view, already checked
+        task: what to do with each image
+        label_field: field to write
+        record: what decides the labels, as plain JSON values; its hash is the run's signature
+        details: further provenance that does not change labels
+        budget: batch size and out-of-memory policy
+        options: see :class:`RunOptions`
+        seconds: stages timed before the run, such as loading the model
+        warnings: sentences for the report
+
+    Raises:
+        FieldError: if the field holds labels of other settings and may not be overwritten
+    """
+
+    def __init__(
+        self,
+        samples: SampleCollection,
+        task: Task,
+        label_field: str,
+        *,
+        record: dict[str, Any],
+        details: dict[str, Any],
+        budget: BatchBudget,
+        options: RunOptions,
+        seconds: dict[str, float] | None = None,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self.samples = samples
+        self.task = task
+        self.label_field = label_field
+        self.signature = provenance.signature(record)
+        self.record = {**record, **details}
+        self.budget = budget
+        self.options = options
+        self.warnings = list(warnings)
+        self.counts: Counter[str] = Counter()
+        self.label_counts: Counter[str] = Counter()
+        self.seconds: Counter[str] = Counter(seconds or {})
+        self.failed_before: set[str] = set()
+        self.state = provenance.RUNNING
+        self.started = time.time()
+        self.todo_ids, self.todo_paths, self.total = self._select()
+
+    @property
+    def resumed(self) -> int:
+        """Samples that were already done when the run began."""
+        return self.total - len(self.todo_ids)
+
+    def __iter__(self) -> Generator[Progress, None, RunReport]:
+        return self.steps()
+
+    def steps(self) -> Generator[Progress, None, RunReport]:
+        """Yields progress after each written chunk and returns the report.
+
+        Closing the generator stops the run: everything yielded so far is in the database, and the
+        same call continues from there.
+
+        Raises:
+            RunError: if every sample failed
+            MediaError: of the first failed sample, with ``on_error="raise"``
+        """
+        fields.declare(
+            self.samples,
+            self.label_field,
+            self.task.label_type,
+            f"Run {provenance.run_key(self.task.name, self.label_field)} of zs-operators "
+            f"({self.record.get('model', {}).get('name', 'model')})",
+        )
+        self._save_record()
+        begun = time.perf_counter()
+        chunk = _Chunk()
+        try:
+            yield self._progress("starting", begun)
+            for sample_id, outcome in self._results():
+                self._collect(chunk, sample_id, outcome)
+                if chunk.is_due:
+                    self._write(chunk)
+                    chunk = _Chunk()
+                    yield self._progress("labelling", begun)
+            if chunk:
+                self._write(chunk)
+                chunk = _Chunk()
+                yield self._progress("labelling", begun)
+            self.state = provenance.COMPLETE
+        except (GeneratorExit, KeyboardInterrupt):
+            self.state = provenance.CANCELLED
+            raise
+        finally:
+            if self.state == provenance.RUNNING:
+                self.state = provenance.FAILED
+            self._write(chunk)
+            self.seconds["total"] += time.perf_counter() - begun
+            self._save_record()
+        report = self.report()
+        if self.counts and report.num_failed == sum(self.counts.values()):
+            self.state = provenance.FAILED
+            self._save_record()
+            raise RunError(self._all_failed())
+        return report
+
+    def report(self) -> RunReport:
+        """The report of the run as it stands."""
+        done = sum(self.counts.values())
+        busy = self.seconds.get("total", 0.0)
+        report = RunReport(
+            run_key=provenance.run_key(self.task.name, self.label_field),
+            task=self.task.name,
+            label_field=self.label_field,
+            counts=dict(self.counts.most_common()),
+            labels=dict(self.label_counts.most_common()),
+            seconds={stage: round(value, 4) for stage, value in self.seconds.items()},
+            images_per_second=round(done / busy, 3) if busy else 0.0,
+            resumed=self.resumed,
+            cancelled=self.state == provenance.CANCELLED,
+            warnings=tuple(self.warnings),
+        )
+        if report.num_failed:
+            return RunReport(
+                **{**vars(report), "error_field": fields.error_field(self.label_field)}
+            )
+        return report
+
+    def _select(self) -> tuple[list[str], list[str], int]:
+        """Ids and paths of the samples to process, and how many the collection has."""
+        dataset = self.samples._dataset
+        ids, paths = self.samples.values(["id", "filepath"])
+        sidecar = fields.error_field(self.label_field)
+        if dataset.get_field(sidecar) is not None:
+            self.failed_before = set(self.samples.exists(sidecar).values("id"))
+        if dataset.get_field(self.label_field) is None:
+            return ids, paths, len(ids)
+
+        marks = self._marks(ids)
+        earlier = provenance.find(self.samples, self.task.name, self.label_field)
+        same = earlier is not None and earlier.get("signature") == self.signature
+        if self.options.overwrite:
+            unfinished = same and earlier.get("state") != provenance.COMPLETE
+            done = self.signature if unfinished and self.options.resume else None
+        else:
+            self._refuse_foreign(earlier, same, marks)
+            done = self.signature
+        todo = [i for i, mark in enumerate(marks) if done is None or mark != done]
+        return [ids[i] for i in todo], [paths[i] for i in todo], len(ids)
+
+    def _marks(self, ids: Sequence[str]) -> list[str | None]:
+        """Signature of the run that labelled each sample, ``""`` for labels of unknown origin."""
+        path = f"{self.label_field}.{fields.RUN_ATTRIBUTE}"
+        labelled = set(self.samples.exists(self.label_field).values("id"))
+        if self.samples._dataset.get_field(path) is None:
+            marks: Sequence[str | None] = [None] * len(ids)
+        else:
+            marks = self.samples.values(path)
+        return [
+            mark or ("" if sample_id in labelled else None)
+            for sample_id, mark in zip(ids, marks, strict=True)
+        ]
+
+    def _refuse_foreign(
+        self, earlier: dict[str, Any] | None, same: bool, marks: Sequence[str | None]
+    ) -> None:
+        if not fields.has_values(self.samples, self.label_field):
+            return
+        foreign = sum(mark is not None and mark != self.signature for mark in marks)
+        if same and not foreign and (self.options.resume or not any(marks)):
+            return
+        if earlier is None or foreign:
+            what = f"{foreign or 'some'} labels that this run did not write"
+        elif not same:
+            what = "labels of a run with other settings"
+        else:
+            what = "labels of this run already, and resume=False asks to compute them again"
+        raise FieldError(
+            f"Field {self.label_field!r} holds {what}: choose another name, or allow "
+            "overwriting (overwrite=True)."
+        )
+
+    def _results(self) -> Iterator[tuple[str, Any]]:
+        """Yields ``(sample id, raw result or exception)``, every sample once."""
+        batch_size = self.budget.size
+        reader = read_ahead(
+            self.todo_paths,
+            self.task.load,
+            workers=self.options.workers,
+            ahead=PREFETCH_BATCHES * batch_size,
+        )
+        ids: list[str] = []
+        items: list[Any] = []
+        waiting = time.perf_counter()
+        try:
+            for index, item in reader:
+                if isinstance(item, Exception):
+                    yield self.todo_ids[index], item
+                else:
+                    ids.append(self.todo_ids[index])
+                    items.append(item)
+                if len(items) >= batch_size or (items and index == len(self.todo_ids) - 1):
+                    self.seconds["read"] += time.perf_counter() - waiting
+                    yield from zip(ids, self._infer(items), strict=True)
+                    ids, items = [], []
+                    waiting = time.perf_counter()
+        finally:
+            reader.close()
+
+    def _infer(self, items: Sequence[Any]) -> list[Any]:
+        begun = time.perf_counter()
+        try:
+            return self._infer_isolated(items)
+        finally:
+            self.seconds["model"] += time.perf_counter() - begun
+
+    def _infer_isolated(self, items: Sequence[Any]) -> list[Any]:
+        """One result or exception per item: a batch that fails is halved down to its culprit."""
+        too_large: dict[int, BaseException] = {}
+        try:
+            calls = self.budget.run(self.task.infer, items, failed=too_large)
+        except Exception as error:
+            if len(items) == 1:
+                logger.debug("inference failed", exc_info=True)
+                return [error]
+            middle = len(items) // 2
+            return self._infer_isolated(items[:middle]) + self._infer_isolated(items[middle:])
+        results: list[Any] = [too_large.get(i) for i in range(len(items))]
+        for start, stop, found in calls:
+            results[start:stop] = found
+        return results
+
+    def _collect(self, chunk: _Chunk, sample_id: str, result: Any) -> None:
+        if isinstance(result, Exception):
+            if self.options.on_error == "raise":
+                raise result
+            outcome = outcome_of(result)
+            chunk.labels[sample_id] = None
+            chunk.errors[sample_id] = f"{outcome}: {str(result) or type(result).__name__}"
+            self.counts[outcome] += 1
+            return
+        begun = time.perf_counter()
+        label, outcome, names = self.task.label(result, self.signature)
+        chunk.labels[sample_id] = label
+        if sample_id in self.failed_before:
+            chunk.errors[sample_id] = None
+        self.counts[outcome] += 1
+        if outcome == LABELED:
+            self.label_counts.update(names)
+        self.seconds["labels"] += time.perf_counter() - begun
+
+    def _write(self, chunk: _Chunk) -> None:
+        if not len(chunk):
+            return
+        begun = time.perf_counter()
+        target = self._write_target()
+        if any(chunk.errors.values()):
+            fields.declare_errors(self.samples, self.label_field)
+        if chunk.errors:
+            target.set_values(
+                fields.error_field(self.label_field), chunk.errors, key_field="id", validate=False
+            )
+        target.set_values(self.label_field, chunk.labels, key_field="id", validate=False)
+        self.seconds["write"] += time.perf_counter() - begun
+
+    def _write_target(self) -> SampleCollection:
+        # Frame views copy what they hold back to their videos when written through the view
+        dataset = self.samples._dataset
+        return self.samples if dataset._is_generated else dataset
+
+    def _save_record(self) -> None:
+        record = {
+            **self.record,
+            "label_field": self.label_field,
+            "signature": self.signature,
+            "state": self.state,
+            "started": self.started,
+            "environment": provenance.environment(),
+            "report": self.report().to_dict(),
+            "batch_size": self.budget.size,
+        }
+        provenance.save(self.samples, self.task.name, self.label_field, record)
+
+    def _progress(self, stage: str, begun: float) -> Progress:
+        done = sum(self.counts.values())
+        elapsed = time.perf_counter() - begun
+        return Progress(
+            done=self.resumed + done,
+            total=self.total,
+            stage=stage,
+            images_per_second=done / elapsed if done else 0.0,
+            counts=dict(self.counts),
+        )
+
+    def _all_failed(self) -> str:
+        outcomes = ", ".join(f"{n} {outcome}" for outcome, n in self.counts.most_common())
+        sidecar = fields.error_field(self.label_field)
+        reasons = self.samples.exists(sidecar).limit(1).values(sidecar)
+        return (
+            f"No sample of this run could be labelled ({outcomes}). First reason: "
+            f"{reasons[0] if reasons else 'unknown'}. All reasons are in field {sidecar!r}."
+        )
+
+
+def outcome_of(error: Exception) -> str:
+    """The outcome recorded for a sample that failed with ``error``."""
+    if isinstance(error, MediaError):
+        return error.outcome
+    from zs_operators.device import is_out_of_memory
+
+    return OUT_OF_MEMORY if is_out_of_memory(error) else MODEL_ERROR
