@@ -1,0 +1,496 @@
+"""Build an open_clip model from a weights plan: network, tokenizer, transform. Nothing is guessed.
+
+With local weights nothing here touches the network, neither for the weights nor for the config
+or the tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zs_operators.clip_preprocess import ClipPreprocess
+from zs_operators.errors import MissingDependencyError, OfflineError, WeightsError
+from zs_operators.weights import (
+    CONFIG_NAME,
+    DEFAULT_CLIP,
+    WeightsPlan,
+    fetch_weights,
+    is_offline,
+    verify_weights,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "tokenizer.model")
+_BPE_NAME = "bpe.txt.gz"
+
+
+@dataclass(frozen=True)
+class LoadedClip:
+    """The parts of a checkpoint, on the CPU in float32.
+
+    Attributes:
+        module: open_clip's CLIP, CustomTextCLIP or CoCa, in eval mode
+        tokenizer: open_clip's SimpleTokenizer or HFTokenizer
+        preprocess: the checkpoint's own image transform
+        plan: with ``path`` and ``sha256`` of the file that was loaded
+    """
+
+    module: torch.nn.Module
+    tokenizer: Any
+    preprocess: ClipPreprocess
+    plan: WeightsPlan
+
+
+def load_parts(plan: WeightsPlan, *, allow_download: bool = True) -> LoadedClip:
+    """Load what a plan describes.
+
+    Raises:
+        WeightsError: if the file is damaged, unsafe, or of another architecture; if nothing says
+            how its images were preprocessed; or if the tokenizer's files are missing
+        OfflineError: if something is not on this machine and cannot be downloaded
+        MissingDependencyError: if the architecture needs a package that is not installed
+    """
+    file = None if plan.state == "random" else fetch_weights(plan, allow_download=allow_download)
+    folder = _config_folder(plan, file)
+    config = _read_config(folder) if folder else None
+    model_config = config["model_cfg"] if config else _built_in_config(plan.architecture)
+    if config is not None:
+        _check_same_architecture(plan, folder, model_config)
+    local = plan.state in ("local", "bundled", "random")
+    _check_text_tower(plan, model_config, local)
+
+    preprocess_config = _preprocess_config(plan, model_config, config)
+    tokenizer = _tokenizer(plan, model_config, folder, local, allow_download)
+    module = _build(plan, folder if config else None)
+    sha256 = None
+    if file is not None:
+        sha256 = verify_weights(plan, file)
+        load_weights(module, file, plan.architecture)
+        plan = replace(plan, sha256=sha256, path=plan.path or str(file))
+    _check_vocabulary_size(plan, module, tokenizer)
+    preprocess = ClipPreprocess.from_open_clip(
+        preprocess_config, getattr(module.visual, "image_size", None)
+    )
+    module.eval().requires_grad_(False)
+    return LoadedClip(module, tokenizer, preprocess, plan)
+
+
+# ---- config ----
+
+
+def _config_folder(plan: WeightsPlan, file: Path | None) -> Path | None:
+    """The folder whose ``open_clip_config.json`` belongs to local or bundled weights."""
+    if plan.state not in ("local", "bundled"):
+        return None
+    path = Path(plan.path)
+    if path.is_dir():
+        return path
+    return file.parent if (file.parent / CONFIG_NAME).is_file() else None
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    file = folder / CONFIG_NAME
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{str(file)!r} cannot be read as JSON: {error}") from error
+    keys = ("embed_dim", "vision_cfg", "text_cfg")
+    if not isinstance(config, dict) or not all(k in config.get("model_cfg", {}) for k in keys):
+        raise WeightsError(f"{str(file)!r} has no model_cfg with {', '.join(keys)}")
+    return config
+
+
+def _built_in_config(architecture: str) -> dict[str, Any]:
+    import open_clip
+
+    return open_clip.get_model_config(architecture)
+
+
+def _check_same_architecture(
+    plan: WeightsPlan, folder: Path, model_config: Mapping[str, Any]
+) -> None:
+    """Refuse a folder of another architecture than the one asked for by name."""
+    from zs_operators.weights import models
+
+    names = {entry.name: entry.architecture for entry in models("clip")}
+    if plan.state == "bundled" or plan.model == DEFAULT_CLIP:
+        return  # the default is what nobody asked for
+    asked = names.get(plan.model, plan.architecture if Path(plan.path).is_file() else plan.model)
+    built_in = _built_in_config(asked.replace("/", "-"))
+    if built_in is None:
+        return
+    differing = [
+        f"{name}: {ours!r} in {folder.name}, {theirs!r} in {asked}"
+        for name, ours, theirs in _compare_configs(model_config, built_in)
+    ]
+    if differing:
+        raise WeightsError(
+            f"folder {str(folder)!r} holds another architecture than {asked!r} "
+            f"({'; '.join(differing)}); leave out model, or name the right one"
+        )
+
+
+def _compare_configs(
+    first: Mapping[str, Any], second: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """What two model configs set to different values and shapes depend on."""
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    if first["embed_dim"] != second["embed_dim"]:
+        yield "embed_dim", first["embed_dim"], second["embed_dim"]
+    parts = {
+        "vision_cfg": (CLIPVisionCfg, "image_size patch_size layers width timm_model_name"),
+        "text_cfg": (CLIPTextCfg, "context_length vocab_size layers width hf_model_name"),
+    }
+    for part, (defaults, names) in parts.items():
+        for name in names.split():
+            default = getattr(defaults, name, None)
+            ours, theirs = (config[part].get(name, default) for config in (first, second))
+            if ours != theirs and (ours is None or theirs is None or str(ours) != str(theirs)):
+                yield f"{part}.{name}", ours, theirs
+
+
+def _check_text_tower(plan: WeightsPlan, config: Mapping[str, Any], local: bool) -> None:
+    text = config["text_cfg"]
+    if (text.get("hf_tokenizer_name") or text.get("hf_model_name")) and not _has("transformers"):
+        raise MissingDependencyError(
+            f"{plan.architecture} reads its text with a Hugging Face tokenizer: "
+            "pip install transformers sentencepiece"
+        )
+    if local and text.get("hf_model_name"):
+        raise WeightsError(
+            f"the text tower of {plan.architecture} is the Hugging Face model "
+            f"{text['hf_model_name']!r}, whose config open_clip gets from the network: it cannot "
+            "be loaded from local weights; use an architecture without hf_model_name"
+        )
+
+
+def _has(package: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None
+
+
+# ---- preprocessing ----
+
+
+def _preprocess_config(
+    plan: WeightsPlan, model_config: Mapping[str, Any], folder_config: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """How the images of these weights were preprocessed, from the nearest thing that knows.
+
+    In order: the folder's ``preprocess_cfg``, the tag's, the one that all tags of the
+    architecture share, and for towers of the original CLIP family OpenAI's. Other families
+    (SigLIP, CLIPA, MobileCLIP, PE) differ in mean, interpolation and resizing; a guess there
+    would give wrong numbers without an error.
+
+    Raises:
+        WeightsError: if nothing says
+    """
+    import open_clip
+    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
+    if folder_config is not None and folder_config.get("preprocess_cfg"):
+        given = folder_config["preprocess_cfg"]
+        missing = [key for key in ("mean", "std") if given.get(key) is None]
+        if missing and not _is_clip_family(model_config):
+            raise WeightsError(
+                f"preprocess_cfg in {CONFIG_NAME} of {plan.path!r} lacks {', '.join(missing)}"
+            )
+        return merge_preprocess_dict(PreprocessCfg(), given)
+    if plan.pretrained is not None:
+        tag_config = open_clip.get_pretrained_cfg(plan.architecture, plan.pretrained)
+        return merge_preprocess_dict(PreprocessCfg(), tag_config)
+
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    base = plan.architecture.removesuffix("-quickgelu")
+    shared = {
+        tuple(str(open_clip.get_pretrained_cfg(base, tag)[key]) for key in keys): tag
+        for tag in open_clip.list_pretrained_tags_by_model(base)
+    }
+    if len(shared) == 1:
+        tag_config = open_clip.get_pretrained_cfg(base, next(iter(shared.values())))
+        return merge_preprocess_dict(PreprocessCfg(), tag_config)
+    if _is_clip_family(model_config):
+        if shared and plan.state == "local":
+            logger.warning(
+                "weights of %s are published with several preprocessings; using OpenAI CLIP's for "
+                "%s. If that is wrong, put the file beside its %s",
+                base,
+                plan.path,
+                CONFIG_NAME,
+            )
+        return merge_preprocess_dict(PreprocessCfg(), {})
+    raise WeightsError(
+        f"nothing says how images were preprocessed for {plan.path or plan.model!r} "
+        f"({plan.architecture}), and a guess would give wrong scores: put the weights into a "
+        f"folder with an {CONFIG_NAME} that has preprocess_cfg, and pass weights=<that folder>"
+    )
+
+
+def _is_clip_family(model_config: Mapping[str, Any]) -> bool:
+    """Whether this is a tower of the original CLIP recipe (ViT or ResNet, softmax, causal text)."""
+    return (
+        model_config.get("init_logit_bias") is None
+        and not model_config["vision_cfg"].get("timm_model_name")
+        and not model_config["text_cfg"].get("no_causal_mask")
+    )
+
+
+# ---- tokenizer ----
+
+
+def _tokenizer(
+    plan: WeightsPlan,
+    model_config: Mapping[str, Any],
+    folder: Path | None,
+    local: bool,
+    allow_download: bool,
+) -> Any:
+    from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
+
+    text = model_config["text_cfg"]
+    context_length = text.get("context_length", DEFAULT_CONTEXT_LENGTH)
+    options = dict(text.get("tokenizer_kwargs") or {})
+    repo = text.get("hf_tokenizer_name")
+    if not repo:
+        if folder is not None and (folder / _BPE_NAME).is_file():
+            options["bpe_path"] = str(folder / _BPE_NAME)
+        return SimpleTokenizer(context_length=context_length, **options)
+
+    source = repo
+    if local:
+        if folder is None or not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+            raise WeightsError(
+                f"{plan.architecture} needs its tokenizer, and with local weights nothing is "
+                f"downloaded: put {_TOKENIZER_FILES[0]} and {_TOKENIZER_FILES[1]} of "
+                f"{repo} (huggingface.co) into one folder with the weights and their "
+                f"{CONFIG_NAME}, and pass weights=<that folder>"
+            )
+        source = str(folder)
+    no_network = local or is_offline() or not allow_download
+    try:
+        return HFTokenizer(
+            source,
+            context_length=context_length,
+            tokenizer_mode=text.get("tokenizer_mode"),
+            local_files_only=no_network,
+            **options,
+        )
+    except OSError as error:
+        if local:
+            raise WeightsError(f"the tokenizer in {source!r} cannot be read: {error}") from error
+        raise OfflineError(
+            f"the tokenizer of {plan.architecture} ({', '.join(_TOKENIZER_FILES[:2])} of {repo}, "
+            "huggingface.co) is not on this machine and could not be downloaded; put these files "
+            f"into one folder with the weights and their {CONFIG_NAME}, and pass "
+            "weights=<that folder>"
+        ) from error
+
+
+def _check_vocabulary_size(plan: WeightsPlan, module: torch.nn.Module, tokenizer: Any) -> None:
+    """A reduced vocabulary without its merges would look up other words' embeddings."""
+    size = getattr(tokenizer, "vocab_size", None)
+    expected = getattr(module, "vocab_size", None)
+    if size is not None and expected is not None and size != expected:
+        raise WeightsError(
+            f"the tokenizer has {size} tokens and the text tower of {plan.path or plan.model!r} "
+            f"has {expected}; put the {_BPE_NAME} it was trained with into the weights' folder"
+        )
+
+
+# ---- network ----
+
+
+def _build(plan: WeightsPlan, folder: Path | None) -> torch.nn.Module:
+    """The untrained network; from a fixed seed, so that "random" weights repeat."""
+    import open_clip
+    import torch
+
+    options: dict[str, Any] = {}
+    if plan.pretrained is not None and folder is None:
+        tag_config = open_clip.get_pretrained_cfg(plan.architecture, plan.pretrained)
+        options["force_quick_gelu"] = bool(tag_config.get("quick_gelu"))
+    name = f"local-dir:{folder}" if folder else plan.architecture
+    with torch.random.fork_rng(devices=[]), _without_root_warnings():
+        torch.manual_seed(0)
+        try:
+            return open_clip.create_model(
+                name, load_weights=False, pretrained_text=False, device="cpu", **options
+            )
+        except ImportError as error:
+            raise MissingDependencyError(f"{plan.architecture}: {error}") from error
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise WeightsError(f"open_clip cannot build {name!r}: {error}") from error
+
+
+@contextmanager
+def _without_root_warnings() -> Iterator[None]:
+    """open_clip warns that a model has no weights yet; they are loaded right after."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "No pretrained weights loaded" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)
+
+
+def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
+    """Tensors by name, from safetensors or torch's restricted unpickler; never arbitrary pickles.
+
+    Raises:
+        WeightsError: if the file is damaged, holds other Python objects, or is TorchScript
+    """
+    import pickle
+
+    import torch
+
+    try:
+        if file.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{str(file)!r} holds Python objects besides tensors and was not read, because that "
+            "could run code; save it as safetensors"
+        ) from error
+    except Exception as error:
+        if "TorchScript" in str(error):
+            raise WeightsError(
+                f"{str(file)!r} is a TorchScript archive, as OpenAI published CLIP; get the same "
+                "weights as safetensors from huggingface.co/timm (weights='openai' does)"
+            ) from error
+        raise WeightsError(f"{str(file)!r} is not a readable weights file: {error}") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    state = {
+        key.removeprefix("module."): value
+        for key, value in state.items()
+        if isinstance(value, torch.Tensor)
+    }
+    if not state:
+        raise WeightsError(f"{str(file)!r} holds no tensors")
+    return state
+
+
+def load_weights(module: torch.nn.Module, file: Path, architecture: str) -> None:
+    """Load a weights file into the network; every tensor must be there and fit.
+
+    Position embeddings are not interpolated to another image size, as open_clip would: that runs
+    and is worse.
+
+    Raises:
+        WeightsError: if the file is of another architecture; the message names what differs and,
+            where one of open_clip's architectures fits, which
+    """
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
+
+    state = read_state_dict(file)
+    own = module.state_dict()
+    converted = convert_state_dict(module, dict(state))
+    if "positional_embedding" in converted and not hasattr(module, "positional_embedding"):
+        converted = convert_to_custom_text_state_dict(converted)
+    for name in ("logit_scale", "logit_bias"):
+        if name in converted and name in own:
+            converted[name] = converted[name].reshape(own[name].shape)
+    for name in [name for name in converted if name.endswith("embeddings.position_ids")]:
+        if name not in own:  # older transformers saved this buffer
+            del converted[name]
+
+    problems = [
+        f"{name} is {tuple(converted[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in converted and converted[name].shape != own[name].shape
+    ]
+    missing = [name for name in own if name not in converted]
+    unexpected = [name for name in converted if name not in own]
+    problems += [f"{len(missing)} tensors are missing ({missing[0]}, …)"] if missing else []
+    problems += [f"{len(unexpected)} are unknown ({unexpected[0]}, …)"] if unexpected else []
+    if problems:
+        fitting = guess_architectures(state)
+        raise WeightsError(
+            f"{str(file)!r} holds weights of another architecture than {architecture!r}: "
+            + "; ".join(problems[:4])
+            + (f"; {len(problems) - 4} more differences" if len(problems) > 4 else "")
+            + (f". They fit {' or '.join(fitting)}" if fitting else "")
+        )
+    module.load_state_dict(converted, strict=True)
+
+
+def guess_architectures(state: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
+    """open_clip's architectures of the original CLIP family whose shapes a state dict has."""
+    import open_clip
+
+    found = _shape_of_state(state)
+    if found is None:
+        return ()
+    names = []
+    for name in open_clip.list_models():
+        config = open_clip.get_model_config(name)
+        if _is_clip_family(config) and _shape_of_config(config) == found:
+            names.append(name)
+    return tuple(names)
+
+
+def _shape_of_state(state: Mapping[str, torch.Tensor]) -> tuple | None:
+    text = "text." if "text.token_embedding.weight" in state else ""
+    try:
+        vocab_size, text_width = state[f"{text}token_embedding.weight"].shape
+        context_length = state[f"{text}positional_embedding"].shape[0]
+        embed_dim = state[f"{text}text_projection"].shape[1]
+        text_layers = _count(state, f"{text}transformer.resblocks.")
+        conv = state["visual.conv1.weight"].shape
+        if "visual.attnpool.positional_embedding" in state:
+            vision_layers = tuple(_count(state, f"visual.layer{i}.") for i in (1, 2, 3, 4))
+            tokens = state["visual.attnpool.positional_embedding"].shape[0]
+            vision = (vision_layers, conv[0] * 2, round((tokens - 1) ** 0.5) * 32)
+        else:
+            tokens = state["visual.positional_embedding"].shape[0]
+            image_size = round((tokens - 1) ** 0.5) * conv[2]
+            vision = (_count(state, "visual.transformer.resblocks."), conv[0], conv[2], image_size)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        return None
+    return vision, (vocab_size, text_width, context_length, text_layers), embed_dim
+
+
+def _shape_of_config(config: Mapping[str, Any]) -> tuple:
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    vision, text = CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"])
+    if isinstance(vision.layers, list | tuple):
+        image = (tuple(vision.layers), vision.width, vision.image_size)
+    else:
+        patch = vision.patch_size
+        size = vision.image_size
+        image = (
+            vision.layers,
+            vision.width,
+            patch,
+            size // patch * patch if isinstance(size, int) else size,
+        )
+    return (
+        image,
+        (text.vocab_size, text.width, text.context_length, text.layers),
+        config["embed_dim"],
+    )
+
+
+def _count(state: Mapping[str, torch.Tensor], prefix: str) -> int:
+    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
