@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zs_operators import fields, labels
+from zs_operators import fields, labels, provenance
 from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
 from zs_operators.errors import VocabularyError
 from zs_operators.report import LABELED, REJECTED, Progress, RunReport
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zs_operators.clip import ClipModel
 
 DEFAULT_LABEL_FIELD = "zs_classification"
+MAX_RECORDED_PROMPTS = 2_000
 
 Classes = Sequence[str] | Mapping[str, Any] | str | os.PathLike | Vocabulary
 
@@ -174,20 +175,25 @@ def iter_classify(
     loaded = time.perf_counter()
     classifier = ZeroShotClassifier(clip, vocabulary, options)
     encoded = time.perf_counter()
+    prompts = [[prompt.text, prompt.label] for prompt in vocabulary.prompts()]
     run = Run(
         samples,
         ClassifyTask(classifier, reject_label),
         label_field,
         record={
             "task": "classify",
-            "vocabulary": vocabulary.to_dict(),
+            "prompts_digest": provenance.signature({"prompts": prompts}),
+            "columns": list(vocabulary.columns),
             "options": vars(options),
             "reject_label": reject_label,
-            "model": clip.describe(),
+            "model": _identity(clip),
         },
         details={
-            "prompts": [[p.text, p.label] for p in vocabulary.prompts()],
-            "columns": list(vocabulary.columns),
+            "model_details": clip.describe(),
+            "vocabulary": vocabulary.to_dict(),
+            # A document has its limits; the vocabulary gives back longer lists
+            "prompts": prompts if len(prompts) <= MAX_RECORDED_PROMPTS else None,
+            "num_prompts": len(prompts),
         },
         budget=BatchBudget(
             resolve_batch_size(batch_size, clip.device, clip.precision), device=clip.device
@@ -241,6 +247,20 @@ def prompt_warnings(clip: ClipModel, vocabulary: Vocabulary) -> list[str]:
         f"{len(too_long)} prompts are longer than the model's {clip.context_length} tokens and "
         f"are cut off: {shown}{more}."
     ]
+
+
+def _identity(clip: ClipModel) -> dict[str, Any]:
+    """What of a model decides labels: not its device, its versions or where its file lies."""
+    return {
+        "name": clip.name,
+        "architecture": clip.architecture,
+        "weights_sha256": clip.plan.sha256,
+        "pretrained": clip.plan.pretrained,
+        "precision": clip.precision,
+        "preprocessing": clip.preprocessing,
+        "logit_scale": clip.logit_scale,
+        "logit_bias": clip.logit_bias,
+    }
 
 
 def _names_a_file(classes: str) -> bool:

@@ -14,8 +14,8 @@ import fiftyone.utils.torch as fout
 import numpy as np
 
 from zs_operators import labels
-from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
 from zs_operators.classification import Classes, parse_classes, with_neutral_prompts
+from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
 from zs_operators.clip import ClipModel, load_clip
 from zs_operators.errors import InvalidInputError
 from zs_operators.images import read_image

@@ -114,6 +114,6 @@ class RunReport:
         if self.cancelled:
             lines.append("cancelled: run again with the same settings to finish")
         if self.error_field and self.num_failed:
-            lines.append(f"reasons of the {self.num_failed:,} failures: {self.error_field!r}")
+            lines.append(f"why {self.num_failed:,} failed: field {self.error_field!r}")
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)

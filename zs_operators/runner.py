@@ -194,7 +194,7 @@ class Run:
             self.seconds["total"] += time.perf_counter() - begun
             self._save_record()
         report = self.report()
-        if self.counts and report.num_failed == sum(self.counts.values()):
+        if self.counts and report.num_failed == self.total:
             self.state = provenance.FAILED
             self._save_record()
             raise RunError(self._all_failed())

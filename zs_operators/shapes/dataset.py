@@ -1,4 +1,4 @@
-"""The shapes world as a FiftyOne dataset: scenes with boxes and masks, and their cut-out objects."""
+"""The shapes world as a FiftyOne dataset: scenes, boxes, masks and cut-out objects."""
 
 from __future__ import annotations
 
