@@ -177,7 +177,7 @@ def _opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
             raise UnreadableMediaError(f"{name}: empty; pass the content of an image file")
         yield io.BytesIO(source), name
         return
-    if source is None or source == "":
+    if source is None or (isinstance(source, str) and not source):
         raise MissingMediaError("No file path; set the sample's filepath to an image file")
     try:
         path = os.fspath(source)
@@ -219,7 +219,7 @@ def _open_error(error: Exception, name: str) -> Exception:
 
 def _identify(file: BinaryIO, name: str) -> Image.Image:
     """Opens the header. Not ``Image.open``: its size limit is global to the process."""
-    reason: object = None
+    reason = None
     try:
         head = file.read(512)
         for format_ in _FORMATS:
@@ -232,8 +232,12 @@ def _identify(file: BinaryIO, name: str) -> Image.Image:
             file.seek(0)
             try:
                 return factory(file, "")
-            except UnsupportedMediaError:
-                raise
+            except Image.DecompressionBombError as error:
+                raise _bomb_error(error, name) from error
+            except MemoryError as error:
+                raise MediaTooLargeError(
+                    f"{name} does not fit in memory; shrink or tile it"
+                ) from error
             except Exception as error:
                 reason = error
     except OSError as error:
@@ -344,20 +348,19 @@ def _decode_error(error: Exception, image: Image.Image, name: str) -> Exception:
             f"{name} ({image.width} x {image.height}) does not fit in memory; shrink or tile it"
         )
     if isinstance(error, Image.DecompressionBombError):
-        # Pillow's TIFF reader checks its own global limit again.
-        return MediaTooLargeError(
-            f"{name}: {error}; shrink or tile it, or raise PIL.Image.MAX_IMAGE_PIXELS"
-        )
+        return _bomb_error(error, name)
     if isinstance(error, UnidentifiedImageError | NotImplementedError):
         return UnsupportedMediaError(f"{name} cannot be decoded ({error}); convert it to PNG")
-    if isinstance(error, ValueError) and "conversion" in str(error):
-        return UnsupportedMediaError(
-            f"{name} is in {image.mode} colour, which has no conversion here ({error}); "
-            "convert it to RGB"
-        )
     return UnreadableMediaError(
         f"{name} is truncated or corrupt ({error}); restore it from the original, "
         'or read it with truncated="partial"'
+    )
+
+
+def _bomb_error(error: Exception, name: str) -> Exception:
+    # A few of Pillow's readers check its global limit again.
+    return MediaTooLargeError(
+        f"{name}: {error}; shrink or tile it, or raise PIL.Image.MAX_IMAGE_PIXELS"
     )
 
 
@@ -403,5 +406,5 @@ def _grey_to_uint8(image: Image.Image) -> np.ndarray:
     elif low >= 0 and high <= 65535:  # where Pillow puts white in a 16-bit PGM
         low, high = 0.0, 65535.0
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    scale = 255.0 / (high - low) if high > low else 0.0
-    return np.rint((values - low) * scale).clip(0, 255).astype(np.uint8)
+    span = high - low if high > low else np.inf
+    return np.rint((values - low) * 255.0 / span).clip(0, 255).astype(np.uint8)
