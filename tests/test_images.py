@@ -27,6 +27,9 @@ from zs_operators.errors import (
 )
 from zs_operators.images import MAX_PIXELS, read_image, read_size
 
+# Pillow warns about damaged metadata; what counts here is the outcome.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
 WIDTH, HEIGHT = 48, 32
 
 

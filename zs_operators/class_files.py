@@ -144,14 +144,14 @@ def _from_yaml(text: str) -> object:
             return None
         if isinstance(node, yaml.ScalarNode):
             return node.value
-        if depth == 2:
+        if depth == 3:
             raise VocabularyError(
                 f"line {node.start_mark.line + 1} is nested too deeply; "
                 "write a list of classes, or 'class: [name, name]'"
             )
         if isinstance(node, yaml.SequenceNode):
             return [plain(item, depth + 1) for item in node.value]
-        return _Pairs((plain(key, 2), plain(value, depth + 1)) for key, value in node.value)
+        return _Pairs((plain(key, 3), plain(value, depth + 1)) for key, value in node.value)
 
     try:
         return plain(yaml.compose(text, Loader=yaml.SafeLoader))
@@ -168,6 +168,9 @@ def _entries(content: object) -> list:
             f"holds {content!r} alone; write a list of classes, or 'class: [name, name]'"
         )
     if isinstance(content, _Pairs):
+        content = [
+            (label, dict(names) if isinstance(names, _Pairs) else names) for label, names in content
+        ]
         return [label if names is None else (label, names) for label, names in content]
     # "- car: [sedan]" is a list whose items are mappings of one key
     return [

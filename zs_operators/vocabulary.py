@@ -310,7 +310,7 @@ def _templates(spec: object, warnings: list[str]) -> tuple[str, ...]:
             f"{spec!r} is neither a template set ({', '.join(TEMPLATE_SETS)}) nor a template with "
             f"{{}} where the class name goes" + (f"; did you mean {near[0]!r}?" if near else "")
         )
-    if isinstance(spec, Iterable) and not isinstance(spec, str | os.PathLike | bytes):
+    if isinstance(spec, Iterable) and not isinstance(spec, str | os.PathLike | bytes | Mapping):
         # open_clip's own templates are functions of the name
         spec = [item("{}") if isinstance(item, Callable) else item for item in spec]
     templates = _texts(spec, "template", warnings)
