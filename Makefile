@@ -16,7 +16,7 @@ TORCH_SPEC ?= $(shell sed -n '/^torch/p' constraints.txt)
 TORCH_INDEX ?=
 ARGS ?=
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check --no-input
+PIP := $(PY) -m pip -qq --disable-pip-version-check --no-input
 SOURCES := $(wildcard zs_operators plugins tests benchmarks docs/*.py setup.py)
 
 .PHONY: help setup demo test lint format wheel clean distclean
@@ -41,7 +41,7 @@ format: $(VENV)/.ready ## mend style and formatting
 	@$(PY) -m ruff format $(SOURCES)
 
 wheel: $(VENV)/.ready ## build dist/*.whl
-	@$(PIP) wheel -q --no-deps -w dist .
+	@$(PIP) wheel --no-deps -w dist .
 
 clean: ## remove caches and build products
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -60,20 +60,20 @@ $(PY):
 	  echo "setup: $(VENV) with Python $$version ($$python)"; \
 	  "$$python" -m venv $(VENV) >/dev/null 2>&1 && exit 0; \
 	  rm -rf $(VENV); \
-	  "$$python" -m venv --without-pip $(VENV) && "$$python" -m pip -q --python $(VENV)/bin/python install pip && exit 0; \
+	  "$$python" -m venv --without-pip $(VENV) && "$$python" -m pip -qq --python $(VENV)/bin/python install pip && exit 0; \
 	  rm -rf $(VENV); echo "$$python can make no virtual environment: install its venv and pip" >&2; exit 1; \
 	done; echo "Python 3.10, 3.11 or 3.12 is needed; say where with PYTHON=" >&2; exit 1
 
 $(VENV)/.torch: constraints.txt | $(PY)
 	@echo "setup: $(strip $(TORCH_SPEC)) (the largest part; minutes, and gigabytes with CUDA)"
-	@$(PIP) install -q setuptools wheel $(TORCH_SPEC) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	@$(PIP) install setuptools wheel $(TORCH_SPEC) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml setup.py $(VENV)/.torch
 	@echo "setup: zs-operators, FiftyOne, open_clip and the test tools"
-	@$(PIP) install -q -e '.[test]' -c <(printf '%s\n' $(TORCH_SPEC))
+	@$(PIP) install -e '.[test]' -c <(printf '%s\n' $(TORCH_SPEC))
 	@touch $@
 
 $(VENV)/.ready: $(VENV)/.installed
-	@$(PY) -m zs_operators.doctor --fix --quiet
+	@$(PY) -m zs_operators.doctor --fix --quiet --skip plugin
 	@touch $@

@@ -28,7 +28,10 @@ _PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"
 _ZS = (sys.executable, "-m", "zs_operators.cli")
 _LOW_DISK_GB = 3.0
 _OPENCV = (
-    "opencv-python opencv-python-headless opencv-contrib-python opencv-contrib-python-headless"
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
 )
 
 # Runs in a process of its own: a broken torch can end the interpreter, and it takes seconds.

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from zs_operators.errors import InvalidInputError, MissingDependencyError, ZeroShotError
 from zs_operators.version import __version__
@@ -159,10 +160,7 @@ def _classify(args: argparse.Namespace) -> int:
     import zs_operators as zs
 
     if args.classes_file is not None:
-        from zs_operators.vocabulary import Vocabulary
-
-        Vocabulary.parse(args.classes_file)  # bad files are told apart from bad field names
-        classes = args.classes_file
+        classes = Path(args.classes_file)
     elif args.classes_field is not None:
         classes = zs.class_names(samples, args.classes_field)
     else:
@@ -178,8 +176,14 @@ def _classify(args: argparse.Namespace) -> int:
 
 
 def _load_samples(name: str, saved_view: str | None, limit: int | None):
-    fo = _import_fiftyone()
-    names = fo.list_datasets()
+    try:  # FiftyOne starts its database at import, or connects to one at the first query
+        import fiftyone as fo
+
+        names = fo.list_datasets()
+    except Exception as error:
+        raise MissingDependencyError(
+            f"FiftyOne does not start ({type(error).__name__}: {error}). Run `zs doctor`."
+        ) from error
     if name not in names:
         raise InvalidInputError(_unknown("dataset", name, names))
     samples = fo.load_dataset(name)
@@ -193,16 +197,6 @@ def _load_samples(name: str, saved_view: str | None, limit: int | None):
             raise InvalidInputError(f"--limit is {limit}; it takes 1 or more samples.")
         samples = samples.limit(limit)
     return samples
-
-
-def _import_fiftyone():
-    try:
-        import fiftyone
-    except Exception as error:  # a database that does not start raises types of its own
-        raise MissingDependencyError(
-            f"FiftyOne does not start ({type(error).__name__}: {error}). Run `zs doctor`."
-        ) from error
-    return fiftyone
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:

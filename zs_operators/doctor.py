@@ -31,19 +31,16 @@ def mend(
             is shown only when it fails.
     """
     execute = execute or _execute
-    done: set[tuple[str, ...]] = set()
+    tried: set[tuple[tuple[str, ...], ...]] = set()
     for _ in range(3):  # a fix may uncover a row that could not be judged before
-        pending = [check for check in checks if check.state != OK and check.fix]
-        todo = [check for check in pending if not done.issuperset(check.fix)]
-        if not todo:
+        pending = {check.fix for check in checks if check.state != OK and check.fix} - tried
+        if not pending:
             break
-        for check in todo:
-            for command in check.fix:
-                if command in done:
-                    continue
-                done.add(command)
-                if execute(command) and "cache" not in command:  # nothing cached is no failure
+        for fix in [check.fix for check in checks if check.fix in pending]:
+            for command in fix:
+                if execute(command) and not _may_fail(command):
                     break
+        tried |= pending
         importlib.invalidate_caches()
         checks = recheck()
     return tuple(checks)
@@ -85,12 +82,16 @@ def _print_checks(checks: Sequence[Check]) -> None:
             print(f"{'':7}  {'':{width}}  mend: {check.remedy}")
 
 
+def _may_fail(command: Sequence[str]) -> bool:
+    return "cache" in command  # pip fails where there is nothing to remove from its cache
+
+
 def _execute(command: Sequence[str]) -> int:
     print(f"doctor: {shlex.join(shown_command(command))}", file=sys.stderr, flush=True)
     done = subprocess.run(
         list(command), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
-    if done.returncode and "cache" not in command:
+    if done.returncode and not _may_fail(command):
         print((done.stdout + done.stderr).strip(), file=sys.stderr)
     return done.returncode
 
