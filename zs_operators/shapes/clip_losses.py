@@ -133,7 +133,7 @@ class Levels:
 
     def _texts(self, color, shape, texture, rng):
         """Captions of each level, the background's last, and where each level starts and ends."""
-        some = rng.permutation(len(self.pair_nouns))[:24]
+        some = rng.permutation(len(self.pair_nouns))[:16]
         self.some_pairs = torch.from_numpy(np.sort(some))
         nouns = {
             "pair": self.pair_nouns,

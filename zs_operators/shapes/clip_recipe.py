@@ -14,8 +14,8 @@ PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 class Recipe:
     """Everything that decides the result, apart from the seed."""
 
-    steps: int = 3000
-    batch_size: int = 192
+    steps: int = 1600
+    batch_size: int = 160
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     warmup_steps: int = 60

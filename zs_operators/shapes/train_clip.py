@@ -48,34 +48,47 @@ def batches(
         *(round(recipe.batch_size * s) for s in (recipe.background_share, recipe.spare_share)),
     ]
     sizes[0] = recipe.batch_size - sum(sizes)
+    # Drawing fresh noise for every step would cost as much as the text tower.
+    noise = torch.from_numpy(rng.standard_normal((512, 3, VIEW_PX, VIEW_PX), dtype=np.float32))
     while True:
         rows = np.concatenate([rng.choice(p, n) for p, n in zip(pools, sizes, strict=True)])
-        images = torch.from_numpy(np.stack([views.image[row] for row in rows]))
-        images = images.permute(0, 3, 1, 2).float() / 255.0
-        color = views.color[rows].copy()
         dull = (rng.random(len(rows)) < recipe.dull_share) & named[rows]
-        color[dull] = NO_COLOR
-        images = augment(images, torch.from_numpy(dull), rng)
+        color = np.where(dull, NO_COLOR, views.color[rows])
+        start = int(rng.integers(0, len(noise) - len(rows)))
+        grain = noise[start : start + len(rows)]
+        images = augment([views.image[row] for row in rows], torch.from_numpy(dull), grain, rng)
         yield images, color, views.shape[rows], views.texture[rows]
 
 
-def augment(images: torch.Tensor, dull: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Shift by up to 3 px, brightness, contrast and noise; ``dull`` rows lose their colour."""
+def augment(
+    pictures: list[np.ndarray], dull: torch.Tensor, noise: torch.Tensor, rng: np.random.Generator
+) -> torch.Tensor:
+    """Shift by up to 3 px, brightness, contrast and noise; ``dull`` rows lose their colour.
+
+    Args:
+        pictures: B of (64, 64, 3) uint8.
+        dull: (B,) bool.
+        noise: (B, 3, 64, 64) of unit variance.
+
+    Returns:
+        (B, 3, 64, 64) fp32 0-1.
+    """
+    shifts = rng.integers(0, 7, size=(len(pictures), 2))
+    place = np.arange(VIEW_PX)
+    shifted = [
+        picture[np.clip(place + y - 3, 0, VIEW_PX - 1)][:, np.clip(place + x - 3, 0, VIEW_PX - 1)]
+        for picture, (y, x) in zip(pictures, shifts, strict=True)
+    ]
+    images = torch.from_numpy(np.stack(shifted)).permute(0, 3, 1, 2).float().div_(255.0)
     images[dull] = images[dull].mean(dim=1, keepdim=True)
-    padded = F.pad(images, (3, 3, 3, 3), mode="replicate")
-    shifts = rng.integers(0, 7, size=(len(images), 2))
-    images = torch.stack(
-        [p[:, y : y + VIEW_PX, x : x + VIEW_PX] for p, (y, x) in zip(padded, shifts, strict=True)]
-    )
 
     def column(low: float, high: float) -> torch.Tensor:
         values = rng.uniform(low, high, size=(len(images), 1, 1, 1))
         return torch.from_numpy(values.astype(np.float32))
 
     centre = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = (images - centre) * column(0.85, 1.1) + centre + column(-0.08, 0.08)
-    noise = rng.standard_normal(images.shape, dtype=np.float32)
-    return (images + column(0.0, 0.025) * torch.from_numpy(noise)).clamp_(0.0, 1.0)
+    images.sub_(centre).mul_(column(0.85, 1.1)).add_(centre + column(-0.08, 0.08))
+    return images.addcmul_(column(0.0, 0.025), noise).clamp_(0.0, 1.0)
 
 
 def normalize_pixels(images: torch.Tensor) -> torch.Tensor:
@@ -180,14 +193,14 @@ def train(
 
 def save(model: nn.Module, config: dict, out: Path) -> None:
     """Write weights (fp16) and config; ``bpe.txt.gz`` is there already."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialize
 
     state = {
         name: value.detach().to(torch.float16 if value.is_floating_point() else value.dtype)
         for name, value in model.state_dict().items()
     }
     state = {name: value.contiguous().clone() for name, value in state.items()}
-    save_file(state, str(out / "open_clip_model.safetensors"))
+    (out / "open_clip_model.safetensors").write_bytes(serialize(state))
     text = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess_config()}, indent=2)
     (out / "open_clip_config.json").write_text(text + "\n", encoding="utf-8")
 
