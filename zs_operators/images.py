@@ -12,7 +12,8 @@ What becomes of each kind of pixel:
 * 32-bit integer and float grey, whose files do not say what white is: values that all lie in
   [0, 1] (float only), [0, 255] or [0, 65535] are read on that scale, any others are stretched
   from their minimum to their maximum; NaN is black, infinities are the nearest finite value;
-* animations and multi-page files: the first frame.
+* animations and multi-page files: the first frame;
+* colour profiles: ignored, as in the preprocessing that CLIP and SAM were trained with.
 
 Orientation follows what the App shows: EXIF is applied to JPEG, PNG, AVIF and TIFF, and not to
 WebP, where Chromium ignores it.
