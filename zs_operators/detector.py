@@ -1,0 +1,430 @@
+"""Open-vocabulary detection without FiftyOne: images and a vocabulary in, labelled boxes out.
+
+Proposals say where something is, CLIP says what it is: boxes -> embeddings -> class scores, fused
+with objectness, and of overlapping boxes the best one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from zs_operators import boxes as box_ops
+from zs_operators.classifier import ClassScore
+from zs_operators.errors import InvalidInputError, ZeroShotError
+from zs_operators.images import read_image
+
+if TYPE_CHECKING:
+    import torch
+
+    from zs_operators.clip import ClipModel
+    from zs_operators.images import UprightImage
+    from zs_operators.proposals import Proposals, Proposer
+    from zs_operators.regions import RegionEncoder
+    from zs_operators.vocabulary import Vocabulary
+
+_RUNNERS_UP = 3
+_CPU_IMAGES, _CUDA_IMAGES = 4, 16
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """Options that decide boxes; checked on construction.
+
+    With existing boxes every one of them stays: then only ``min_margin``, ``min_cosine``,
+    ``temperature`` and ``runners_up`` apply, and the thresholds mark a box as rejected instead of
+    removing it.
+
+    Args:
+        max_regions (300): the best proposals of an image that are scored
+        objectness_weight (0.5): γ in ``confidence = p^(1-γ) · objectness^γ``, in [0, 1]
+        overlap ("agnostic"): "none", "per_class" or "agnostic": which boxes may not overlap
+        overlap_metric ("iou"): "iou", or "ios" for intersection over the smaller box
+        overlap_threshold (0.5): highest overlap two boxes may have, in [0, 1]
+        min_confidence (0.05): leave out boxes below this, in [0, 1]
+        max_detections (100): boxes an image, at most; None for no limit
+        min_margin (None): leave out boxes below this margin in logits, >= 0
+        min_cosine (None): leave out boxes below this cosine, in [-1, 1]
+        min_size_px (0): leave out proposals whose width or height is below this
+        temperature (None): divide logits by this before they become probabilities, > 0
+        runners_up (3): further classes to keep with each box, >= 0
+
+    Raises:
+        InvalidInputError: if a value is out of its range
+    """
+
+    max_regions: int = 300
+    objectness_weight: float = 0.5
+    overlap: str = "agnostic"
+    overlap_metric: str = "iou"
+    overlap_threshold: float = 0.5
+    min_confidence: float = 0.05
+    max_detections: int | None = 100
+    min_margin: float | None = None
+    min_cosine: float | None = None
+    min_size_px: float = 0.0
+    temperature: float | None = None
+    runners_up: int = _RUNNERS_UP
+
+    def __post_init__(self) -> None:
+        _check_count("max_regions", self.max_regions, 1)
+        _check_count("runners_up", self.runners_up, 0)
+        if self.max_detections is not None:
+            _check_count("max_detections", self.max_detections, 1)
+        _check_choice("overlap", self.overlap, box_ops.OVERLAPS)
+        _check_choice("overlap_metric", self.overlap_metric, box_ops.OVERLAP_METRICS)
+        _check_range("objectness_weight", self.objectness_weight, 0.0, 1.0)
+        _check_range("overlap_threshold", self.overlap_threshold, 0.0, 1.0)
+        _check_range("min_confidence", self.min_confidence, 0.0, 1.0)
+        _check_range("min_size_px", self.min_size_px, 0.0, math.inf)
+        if self.min_margin is not None:
+            _check_range("min_margin", self.min_margin, 0.0, math.inf)
+        if self.min_cosine is not None:
+            _check_range("min_cosine", self.min_cosine, -1.0, 1.0)
+        if self.temperature is not None:
+            _check_range("temperature", self.temperature, 0.0, math.inf)
+            if not 0 < self.temperature < math.inf:
+                raise InvalidInputError(f"temperature={self.temperature!r} must be a number > 0.")
+
+
+@dataclass(frozen=True)
+class DetectItem:
+    """One image that was read, with the boxes to score if they are given.
+
+    Attributes:
+        image: upright
+        boxes_rel: (N, 4) ``x, y, width, height`` as fractions of the image, None to propose boxes
+    """
+
+    image: UprightImage
+    boxes_rel: Any = None
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One labelled box.
+
+    Attributes:
+        label: class with the highest logit
+        confidence: ``p^(1-γ) · objectness^γ`` in [0, 1]; the probability ``p`` of an existing box
+        probability: ``p``, of the label among all classes and background prompts
+        cosine: between the region and the class vector, in [-1, 1]
+        margin: logit minus the highest logit of any other class or background prompt; None where
+            there is no other
+        objectness: of the proposal, in [0, 1]; None for an existing box
+        region_index: position among the proposals, best first, or among the existing boxes
+        box_px: ``x1, y1, x2, y2`` in pixels of the upright image, inside it
+        box_rel: ``x, y, width, height`` as fractions of the image
+        runners_up: the next best classes, best first
+        rejected_by: "background", "margin" or "cosine" for an existing box that a rule rejects;
+            None for all others
+    """
+
+    label: str
+    confidence: float
+    probability: float
+    cosine: float
+    margin: float | None
+    objectness: float | None
+    region_index: int
+    box_px: tuple[float, float, float, float]
+    box_rel: tuple[float, float, float, float]
+    runners_up: tuple[ClassScore, ...] = ()
+    rejected_by: str | None = None
+
+
+@dataclass(frozen=True)
+class DetectPrediction:
+    """What a detector says about one image.
+
+    Attributes:
+        detections: best first; of existing boxes in their own order
+        width_px, height_px: of the upright image
+        num_regions: regions that were scored
+        refused: existing boxes that cannot be scored, and why, by their position
+        dropped: how many regions each rule removed, in order of the rules: "background",
+            "margin", "cosine", "confidence", "overlap", "max_detections"
+    """
+
+    detections: tuple[Detection, ...]
+    width_px: int
+    height_px: int
+    num_regions: int
+    refused: Mapping[int, str] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Boxes of one image and their embeddings: all that scoring with other classes needs.
+
+    Attributes:
+        boxes_px: (N, 4) float32, inside the image
+        index: (N,) int64, position among the proposals or the existing boxes
+        objectness: (N,) float32 in [0, 1], None for existing boxes
+        embeddings: (N, D) float32, L2-normalised
+        width_px, height_px: of the upright image
+        refused: existing boxes that have no embedding, and why
+    """
+
+    boxes_px: torch.Tensor
+    index: torch.Tensor
+    objectness: torch.Tensor | None
+    embeddings: torch.Tensor
+    width_px: int
+    height_px: int
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+
+class ZeroShotDetector:
+    """A CLIP model with the class vectors of one vocabulary, and where to look.
+
+    Args:
+        clip: a loaded model
+        vocabulary: classes, templates and background prompts; encoded once, here
+        options: how regions become detections
+        proposer (None): finds boxes; not needed to score existing ones
+        encoder (None): embeds boxes; None is ``RegionEncoder(clip)``
+
+    Attributes:
+        batch_size: images a call of :meth:`predict` for ``batch_size="auto"``. Full-size images
+            are held in memory, so it is smaller than a classifier's; regions are batched apart
+
+    Raises:
+        InvalidInputError: if options do not fit the vocabulary or the model
+    """
+
+    def __init__(
+        self,
+        clip: ClipModel,
+        vocabulary: Vocabulary,
+        options: DetectOptions | None = None,
+        *,
+        proposer: Proposer | None = None,
+        encoder: RegionEncoder | None = None,
+    ) -> None:
+        from zs_operators.regions import RegionEncoder
+
+        self.clip = clip
+        self.vocabulary = vocabulary
+        self.options = options or DetectOptions()
+        self.proposer = proposer
+        self.encoder = encoder or RegionEncoder(clip)
+        self.vectors = clip.class_vectors(vocabulary)
+        self.batch_size = _CUDA_IMAGES if clip.device.startswith("cuda") else _CPU_IMAGES
+        # Options that do not fit the vocabulary or the model are refused now, not mid-run
+        self._score(self.vectors[:1])
+
+    def load(self, source: str | bytes, boxes_rel: Any = None) -> DetectItem:
+        """Reads one image; safe to call from many threads.
+
+        Args:
+            source: path or bytes of the image
+            boxes_rel (None): (N, 4) ``x, y, width, height`` of boxes to score, None to propose
+
+        Raises:
+            MediaError: if the image cannot be read
+        """
+        reduce_to_px = self.encoder.reduce_to_px
+        if self.proposer is not None and boxes_rel is None:
+            reduce_to_px = max(reduce_to_px, self.proposer.reduce_to_px)
+        return DetectItem(read_image(source, reduce_to_px=reduce_to_px), boxes_rel)
+
+    def predict(self, items: Sequence[DetectItem]) -> list[DetectPrediction | Exception]:
+        """One prediction per loaded image."""
+        return [self.predict_regions(one) for one in self.embed(items)]
+
+    def embed(self, items: Sequence[DetectItem]) -> list[Regions]:
+        """Boxes of each image, proposed or existing, and their embeddings.
+
+        Proposals that no class could lift over ``min_confidence`` are left out before they are
+        embedded: ``objectness^γ`` is the most they can reach.
+
+        Raises:
+            InvalidInputError: if an item has no boxes and there is no proposer
+        """
+        items = [one if isinstance(one, DetectItem) else DetectItem(one) for one in items]
+        open_items = [i for i, item in enumerate(items) if item.boxes_rel is None]
+        if open_items and self.proposer is None:
+            raise InvalidInputError(
+                "There are no boxes to score: give boxes_rel, or a proposer to find them."
+            )
+        proposals: dict[int, Proposals] = {}
+        if open_items:
+            found = self.proposer.propose([items[i].image for i in open_items])
+            proposals = dict(zip(open_items, found, strict=True))
+        chosen = [self._choose(item, proposals.get(i)) for i, item in enumerate(items)]
+        embeddings, sizes = self.encoder.encode(
+            [item.image for item in items], [usable.boxes_px for usable, _ in chosen]
+        )
+        return [
+            Regions(
+                usable.boxes_px,
+                usable.index,
+                objectness,
+                part,
+                *_image_size(item.image),
+                refused=usable.refused if objectness is None else {},
+            )
+            for item, (usable, objectness), part in zip(
+                items, chosen, embeddings.split(sizes), strict=True
+            )
+        ]
+
+    def predict_regions(self, regions: Regions) -> DetectPrediction | Exception:
+        """Score regions with the vocabulary and choose among them; no model runs here."""
+        import torch
+
+        size = (regions.width_px, regions.height_px)
+        if not len(regions.index):
+            return DetectPrediction((), *size, 0, refused=regions.refused)
+        scores, decisions = self._score(regions.embeddings)
+        if not scores.finite.all():
+            return ZeroShotError("the model returned an embedding that is not finite")
+        existing = regions.objectness is None
+        probability = torch.from_numpy(decisions.confidence[:, 0].copy())
+        confidence = probability
+        if not existing:
+            confidence = box_ops.fuse_scores(
+                probability, regions.objectness, self.options.objectness_weight
+            )
+        if existing:
+            kept, dropped = list(range(len(probability))), Counter()
+        else:
+            kept, dropped = self._select(regions, confidence, decisions)
+        relative = box_ops.xyxy_px_to_xywh_rel(regions.boxes_px, *size)
+        detections = []
+        for row in kept:
+            best, *others = self._ranked(decisions, row)
+            detections.append(
+                Detection(
+                    label=best.label,
+                    confidence=float(confidence[row]),
+                    probability=best.confidence,
+                    cosine=best.cosine,
+                    margin=best.margin,
+                    objectness=None if existing else float(regions.objectness[row]),
+                    region_index=int(regions.index[row]),
+                    box_px=tuple(regions.boxes_px[row].tolist()),
+                    box_rel=tuple(relative[row].tolist()),
+                    runners_up=tuple(others),
+                    rejected_by=decisions.rejected_by[row],
+                )
+            )
+        return DetectPrediction(
+            tuple(detections), *size, len(probability), regions.refused, dict(dropped)
+        )
+
+    def _choose(
+        self, item: DetectItem, proposals: Proposals | None
+    ) -> tuple[box_ops.UsableBoxes, torch.Tensor | None]:
+        """Boxes of one image to embed, and their objectness if they are proposals."""
+        options = self.options
+        size = _image_size(item.image)
+        if proposals is None:
+            boxes = box_ops.xywh_rel_to_xyxy_px(item.boxes_rel, *size)
+            return box_ops.select_usable(boxes, *size), None
+        boxes = proposals.boxes_px[: options.max_regions]
+        usable = box_ops.select_usable(boxes, *size, min_size_px=options.min_size_px)
+        objectness = proposals.objectness[usable.index]
+        reachable = objectness.double() ** options.objectness_weight >= options.min_confidence
+        usable = box_ops.UsableBoxes(
+            usable.boxes_px[reachable], usable.index[reachable], usable.refused
+        )
+        return usable, objectness[reachable]
+
+    def _score(self, embeddings: torch.Tensor) -> tuple[Any, Any]:
+        from zs_operators import scoring
+
+        background = len(self.vocabulary.background)
+        scores = scoring.score(
+            embeddings,
+            self.vectors,
+            logit_scale=self.clip.logit_scale,
+            logit_bias=self.clip.logit_bias,
+            temperature=self.options.temperature,
+            num_background=background,
+        )
+        decisions = scoring.decide(
+            scores,
+            num_background=background,
+            top_k=1 + self.options.runners_up,
+            min_margin=self.options.min_margin,
+            min_cosine=self.options.min_cosine,
+        )
+        return scores, decisions
+
+    def _select(
+        self, regions: Regions, confidence: torch.Tensor, decisions: Any
+    ) -> tuple[list[int], Counter]:
+        """Rows of proposals that become detections, best first, and what removed the others."""
+        import torch
+
+        options = self.options
+        # 1. the rules of scoring: background, margin, cosine
+        dropped = Counter(reason for reason in decisions.rejected_by if reason is not None)
+        accepted = torch.tensor([reason is None for reason in decisions.rejected_by])
+        # 2. confidence, after fusion
+        weak = accepted & (confidence < options.min_confidence)
+        dropped["confidence"] += int(weak.sum())
+        rows = (accepted & ~weak).nonzero().flatten()
+        # 3. overlap, among what is left
+        classes = torch.from_numpy(decisions.order[:, 0].copy())[rows]
+        kept = rows[
+            box_ops.suppress_overlaps(
+                regions.boxes_px[rows],
+                confidence[rows],
+                classes,
+                overlap=options.overlap,
+                metric=options.overlap_metric,
+                threshold=options.overlap_threshold,
+            )
+        ].tolist()
+        dropped["overlap"] += len(rows) - len(kept)
+        # 4. the best of them
+        limited = kept[: options.max_detections]
+        dropped["max_detections"] += len(kept) - len(limited)
+        return limited, +dropped
+
+    def _ranked(self, decisions: Any, row: int) -> list[ClassScore]:
+        return [
+            ClassScore(
+                self.vocabulary.classes[column],
+                confidence,
+                cosine,
+                None if math.isnan(margin) else margin,
+            )
+            for column, confidence, cosine, margin in zip(
+                decisions.order[row].tolist(),
+                decisions.confidence[row].tolist(),
+                decisions.cosine[row].tolist(),
+                decisions.margin[row].tolist(),
+                strict=True,
+            )
+        ]
+
+
+def _image_size(image: Any) -> tuple[int, int]:
+    from zs_operators.frames import as_pixels
+
+    return as_pixels(image)[1:]
+
+
+def _check_count(name: str, value: Any, low: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise InvalidInputError(f"{name}={value!r} must be an integer >= {low}.")
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InvalidInputError(f"{name}={value!r} must be one of {', '.join(choices)}.")
+
+
+def _check_range(name: str, value: Any, low: float, high: float) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
+        bounds = f"between {low:g} and {high:g}" if high != math.inf else f">= {low:g}"
+        raise InvalidInputError(f"{name}={value!r} must be a number {bounds}.")
