@@ -367,9 +367,7 @@ def _bomb_error(error: Exception, name: str) -> Exception:
 
 def _to_rgb(image: Image.Image, orientation: int) -> np.ndarray:
     if orientation != 1:
-        info = image.info
         image = image.transpose(_TRANSPOSE[orientation])
-        image.info = info
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         grey = _grey_to_uint8(image)
         return np.repeat(grey[:, :, None], 3, axis=2)
