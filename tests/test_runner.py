@@ -13,6 +13,7 @@ from zs_operators.errors import FieldError, MissingMediaError, RunError
 from zs_operators.images import read_image
 from zs_operators.report import LABELED, REJECTED
 from zs_operators.runner import Run, RunOptions
+from zs_operators.targets import FieldTarget
 
 FIELD = "predicted"
 
@@ -21,7 +22,8 @@ class BrightnessTask:
     """Names an image by its mean grey level; black images are rejected."""
 
     name = "classify"
-    label_type = "Classification"
+    prefetch_batches = 2
+    warnings = ()
 
     def __init__(self, fail_on=None, error=None):
         self.fail_on = fail_on
@@ -65,7 +67,7 @@ def make_run(samples, task, *, settings="a", batch_size=4, **options):
     return Run(
         samples,
         task,
-        FIELD,
+        FieldTarget(samples, FIELD, "Classification"),
         record={"settings": settings},
         details={"note": "details do not change the signature"},
         budget=BatchBudget(batch_size),

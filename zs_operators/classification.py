@@ -14,6 +14,7 @@ from zs_operators.errors import VocabularyError
 from zs_operators.report import LABELED, REJECTED, Progress, RunReport
 from zs_operators.runner import Run, RunOptions
 from zs_operators.samples import check_samples, class_names
+from zs_operators.targets import FieldTarget
 from zs_operators.vocabulary import Vocabulary
 from zs_operators.weights import DEFAULT_CLIP
 
@@ -33,11 +34,12 @@ class ClassifyTask:
     """What the runner does with one image: see :class:`zs_operators.runner.Task`."""
 
     name = "classify"
+    prefetch_batches = 3
+    warnings = ()
 
     def __init__(self, classifier: ZeroShotClassifier, reject_label: str | None) -> None:
         self.classifier = classifier
         self.reject_label = reject_label
-        self.label_type = "Classifications" if classifier.options.is_list else "Classification"
 
     def load(self, filepath: str) -> Any:
         return self.classifier.load(filepath)
@@ -46,11 +48,8 @@ class ClassifyTask:
         return self.classifier.predict(items)
 
     def label(self, result: Any, run: str) -> tuple[fo.Label, str, Sequence[str]]:
-        build = (
-            labels.classifications
-            if self.label_type == "Classifications"
-            else (labels.classification)
-        )
+        is_list = self.classifier.options.is_list
+        build = labels.classifications if is_list else labels.classification
         label = build(result, run=run, reject_label=self.reject_label)
         outcome = REJECTED if result.rejected_by is not None else LABELED
         return label, outcome, [score.label for score in result.kept]
@@ -179,7 +178,7 @@ def iter_classify(
     run = Run(
         samples,
         ClassifyTask(classifier, reject_label),
-        label_field,
+        FieldTarget(samples, label_field, label_type),
         record={
             "task": "classify",
             "prompts_digest": provenance.signature({"prompts": prompts}),

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     say(
         f"\nLook at it:  fiftyone app launch {dataset.name}    (or: zs demo --app)\n"
         "In the App: saved views 'objects' and 'mistakes'; press ` and choose "
-        "'Classify with zero-shot CLIP' to label samples with class names of your own.\n"
+        "'Classify images by text' to label samples with class names of your own.\n"
     )
     if options.app:
         import fiftyone as fo

@@ -11,44 +11,45 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zs_operators import fields, provenance
 from zs_operators.errors import FieldError, InvalidInputError, MediaError, RunError
 from zs_operators.reading import read_ahead, validate_workers
 from zs_operators.report import LABELED, MODEL_ERROR, OUT_OF_MEMORY, Progress, RunReport
+from zs_operators.targets import writable
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
-    from fiftyone.core.labels import Label
 
     from zs_operators.device import BatchBudget
+    from zs_operators.targets import Target
 
 logger = logging.getLogger(__name__)
 
 #: A chunk is written when it holds this many samples or is this old, whichever comes first.
 CHUNK_SAMPLES = 512
 CHUNK_SECONDS = 2.0
-#: Batches read ahead of the model.
-PREFETCH_BATCHES = 3
 
 
 class Task(Protocol):
     """What the runner needs of a task."""
 
     name: str
-    #: FiftyOne label class written, by name
-    label_type: str
+    #: batches read ahead of the model
+    prefetch_batches: int
+    #: sentences for the report that only the run's data could tell
+    warnings: Sequence[str]
 
-    def load(self, filepath: str) -> Any:
+    def load(self, source: Any) -> Any:
         """Reads and preprocesses one image; called in reader threads."""
 
     def infer(self, items: Sequence[Any]) -> Sequence[Any]:
         """One raw result per loaded image."""
 
-    def label(self, result: Any, run: str) -> tuple[Label | None, str, Sequence[str]]:
-        """The label to write, the sample's outcome, and the class names it shows."""
+    def label(self, result: Any, run: str) -> tuple[Any, str, Sequence[str]]:
+        """What the target writes, the sample's outcome, and the class names it shows."""
 
 
 @dataclass
@@ -102,7 +103,8 @@ class Run:
     Args:
         samples: dataset or view, already checked
         task: what to do with each image
-        label_field: field to write
+        target: where results go
+        sources (None): what ``task.load`` gets for each sample; their filepaths if None
         record: what decides the labels, as plain JSON values; its hash is the run's signature
         details: further provenance that does not change labels
         budget: batch size and out-of-memory policy
@@ -118,8 +120,9 @@ class Run:
         self,
         samples: SampleCollection,
         task: Task,
-        label_field: str,
+        target: Target,
         *,
+        sources: Sequence[Any] | None = None,
         record: dict[str, Any],
         details: dict[str, Any],
         budget: BatchBudget,
@@ -129,7 +132,7 @@ class Run:
     ) -> None:
         self.samples = samples
         self.task = task
-        self.label_field = label_field
+        self.target = target
         self.signature = provenance.signature(record)
         self.record = {**record, **details}
         self.budget = budget
@@ -141,7 +144,12 @@ class Run:
         self.failed_before: set[str] = set()
         self.state = provenance.RUNNING
         self.started = time.time()
-        self.todo_ids, self.todo_paths, self.total = self._select()
+        self.todo_ids, self.todo_sources, self.total = self._select(sources)
+
+    @property
+    def run_key(self) -> str:
+        """Key of the custom run that describes the results."""
+        return provenance.run_key(self.task.name, self.target.name)
 
     @property
     def resumed(self) -> int:
@@ -161,12 +169,9 @@ class Run:
             RunError: if every sample failed
             MediaError: of the first failed sample, with ``on_error="raise"``
         """
-        fields.declare(
-            self.samples,
-            self.label_field,
-            self.task.label_type,
-            f"Run {provenance.run_key(self.task.name, self.label_field)} of zs-operators "
-            f"({self.record.get('model', {}).get('name', 'model')})",
+        self.target.declare(
+            f"Run {self.run_key} of zs-operators "
+            f"({self.record.get('model', {}).get('name', 'model')})"
         )
         self._save_record()
         begun = time.perf_counter()
@@ -205,35 +210,32 @@ class Run:
         done = sum(self.counts.values())
         busy = self.seconds.get("total", 0.0)
         report = RunReport(
-            run_key=provenance.run_key(self.task.name, self.label_field),
+            run_key=self.run_key,
             task=self.task.name,
-            label_field=self.label_field,
+            label_field=self.target.name,
             counts=dict(self.counts.most_common()),
             labels=dict(self.label_counts.most_common()),
             seconds={stage: round(value, 4) for stage, value in self.seconds.items()},
             images_per_second=round(done / busy, 3) if busy else 0.0,
             resumed=self.resumed,
             cancelled=self.state == provenance.CANCELLED,
-            warnings=tuple(self.warnings),
+            warnings=(*self.warnings, *self.task.warnings),
         )
-        if report.num_failed:
-            return RunReport(
-                **{**vars(report), "error_field": fields.error_field(self.label_field)}
-            )
-        return report
+        return replace(report, error_field=self._error_field) if report.num_failed else report
 
-    def _select(self) -> tuple[list[str], list[str], int]:
-        """Ids and paths of the samples to process, and how many the collection has."""
-        dataset = self.samples._dataset
+    @property
+    def _error_field(self) -> str:
+        return fields.error_field(self.target.name)
+
+    def _select(self, sources: Sequence[Any] | None) -> tuple[list[str], list[Any], int]:
+        """Ids and sources of the samples to process, and how many the collection has."""
         ids, paths = self.samples.values(["id", "filepath"])
-        sidecar = fields.error_field(self.label_field)
-        if dataset.get_field(sidecar) is not None:
-            self.failed_before = set(self.samples.exists(sidecar).values("id"))
-        if dataset.get_field(self.label_field) is None:
-            return ids, paths, len(ids)
+        sources = paths if sources is None else sources
+        if self.samples._dataset.get_field(self._error_field) is not None:
+            self.failed_before = set(self.samples.exists(self._error_field).values("id"))
 
-        marks = self._marks(ids)
-        earlier = provenance.find(self.samples, self.task.name, self.label_field)
+        marks = self.target.marks(ids)
+        earlier = provenance.find(self.samples, self.task.name, self.target.name)
         same = earlier is not None and earlier.get("signature") == self.signature
         if self.options.overwrite:
             unfinished = same and earlier.get("state") != provenance.COMPLETE
@@ -242,25 +244,12 @@ class Run:
             self._refuse_foreign(earlier, same, marks)
             done = self.signature
         todo = [i for i, mark in enumerate(marks) if done is None or mark != done]
-        return [ids[i] for i in todo], [paths[i] for i in todo], len(ids)
-
-    def _marks(self, ids: Sequence[str]) -> list[str | None]:
-        """Signature of the run that labelled each sample, ``""`` for labels of unknown origin."""
-        path = f"{self.label_field}.{fields.RUN_ATTRIBUTE}"
-        labelled = set(self.samples.exists(self.label_field).values("id"))
-        if self.samples._dataset.get_field(path) is None:
-            marks: Sequence[str | None] = [None] * len(ids)
-        else:
-            marks = self.samples.values(path)
-        return [
-            mark or ("" if sample_id in labelled else None)
-            for sample_id, mark in zip(ids, marks, strict=True)
-        ]
+        return [ids[i] for i in todo], [sources[i] for i in todo], len(ids)
 
     def _refuse_foreign(
         self, earlier: dict[str, Any] | None, same: bool, marks: Sequence[str | None]
     ) -> None:
-        if not fields.has_values(self.samples, self.label_field):
+        if not self.target.has_values():
             return
         foreign = sum(mark is not None and mark != self.signature for mark in marks)
         if same and not foreign and (self.options.resume or not any(marks)):
@@ -272,7 +261,7 @@ class Run:
         else:
             what = "labels of this run already, and resume=False asks to compute them again"
         raise FieldError(
-            f"Field {self.label_field!r} holds {what}: choose another name, or allow "
+            f"Field {self.target.name!r} holds {what}: choose another name, or allow "
             "overwriting (overwrite=True)."
         )
 
@@ -280,10 +269,10 @@ class Run:
         """Yields ``(sample id, raw result or exception)``, every sample once."""
         batch_size = self.budget.size
         reader = read_ahead(
-            self.todo_paths,
+            self.todo_sources,
             self.task.load,
             workers=self.options.workers,
-            ahead=PREFETCH_BATCHES * batch_size,
+            ahead=self.task.prefetch_batches * batch_size,
         )
         ids: list[str] = []
         items: list[Any] = []
@@ -349,25 +338,19 @@ class Run:
         if not len(chunk):
             return
         begun = time.perf_counter()
-        target = self._write_target()
         if any(chunk.errors.values()):
-            fields.declare_errors(self.samples, self.label_field)
+            fields.declare_errors(self.samples, self.target.name)
         if chunk.errors:
-            target.set_values(
-                fields.error_field(self.label_field), chunk.errors, key_field="id", validate=False
+            writable(self.samples).set_values(
+                self._error_field, chunk.errors, key_field="id", validate=False
             )
-        target.set_values(self.label_field, chunk.labels, key_field="id", validate=False)
+        self.target.write(chunk.labels)
         self.seconds["write"] += time.perf_counter() - begun
-
-    def _write_target(self) -> SampleCollection:
-        # Frame views copy what they hold back to their videos when written through the view
-        dataset = self.samples._dataset
-        return self.samples if dataset._is_generated else dataset
 
     def _save_record(self) -> None:
         record = {
             **self.record,
-            "label_field": self.label_field,
+            "label_field": self.target.name,
             "signature": self.signature,
             "state": self.state,
             "started": self.started,
@@ -375,7 +358,7 @@ class Run:
             "report": self.report().to_dict(),
             "batch_size": self.budget.size,
         }
-        provenance.save(self.samples, self.task.name, self.label_field, record)
+        provenance.save(self.samples, self.task.name, self.target.name, record)
 
     def _progress(self, stage: str, begun: float) -> Progress:
         done = sum(self.counts.values())
@@ -390,7 +373,7 @@ class Run:
 
     def _all_failed(self) -> str:
         outcomes = ", ".join(f"{n} {outcome}" for outcome, n in self.counts.most_common())
-        sidecar = fields.error_field(self.label_field)
+        sidecar = self._error_field
         reasons = self.samples.exists(sidecar).limit(1).values(sidecar)
         return (
             f"No sample of this run could be labelled ({outcomes}). First reason: "
