@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zs_operators.clip_preprocess import ClipPreprocess
-from zs_operators.errors import MissingDependencyError, OfflineError, WeightsError
-from zs_operators.weights import (
+from zs_operators.clip_weights import is_clip_family, load_weights, read_state_dict
+from zs_operators.errors import MissingDependencyError, WeightsError
+from zs_operators.weights import DEFAULT_CLIP, WeightsPlan, models
+from zs_operators.weights_files import (
     CONFIG_NAME,
-    DEFAULT_CLIP,
-    WeightsPlan,
     fetch_weights,
-    is_offline,
+    forbidden_downloads,
+    offline_error,
     verify_weights,
 )
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
+
+__all__ = ["LoadedClip", "load_parts", "read_state_dict"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "tokenizer.model")
 _BPE_NAME = "bpe.txt.gz"
@@ -60,21 +63,23 @@ def load_parts(plan: WeightsPlan, *, allow_download: bool = True) -> LoadedClip:
         OfflineError: if something is not on this machine and cannot be downloaded
         MissingDependencyError: if the architecture needs a package that is not installed
     """
-    file = None if plan.state == "random" else fetch_weights(plan, allow_download=allow_download)
-    folder = _config_folder(plan, file)
+    folder = _config_folder(plan)
     config = _read_config(folder) if folder else None
     model_config = config["model_cfg"] if config else _built_in_config(plan.architecture)
     if config is not None:
         _check_same_architecture(plan, folder, model_config)
+    # everything that can be refused comes before a long download
     local = plan.state in ("local", "bundled", "random")
-    _check_text_tower(plan, model_config, local)
-
+    _check_towers(plan, model_config, local)
     preprocess_config = _preprocess_config(plan, model_config, config)
     tokenizer = _tokenizer(plan, model_config, folder, local, allow_download)
-    module = _build(plan, folder if config else None)
-    sha256 = None
-    if file is not None:
+
+    if plan.state == "random":
+        module = _build(plan, None)
+    else:
+        file = fetch_weights(plan, allow_download=allow_download)
         sha256 = verify_weights(plan, file)
+        module = _build(plan, folder)
         load_weights(module, file, plan.architecture)
         plan = replace(plan, sha256=sha256, path=plan.path or str(file))
     _check_vocabulary_size(plan, module, tokenizer)
@@ -88,14 +93,13 @@ def load_parts(plan: WeightsPlan, *, allow_download: bool = True) -> LoadedClip:
 # ---- config ----
 
 
-def _config_folder(plan: WeightsPlan, file: Path | None) -> Path | None:
+def _config_folder(plan: WeightsPlan) -> Path | None:
     """The folder whose ``open_clip_config.json`` belongs to local or bundled weights."""
     if plan.state not in ("local", "bundled"):
         return None
     path = Path(plan.path)
-    if path.is_dir():
-        return path
-    return file.parent if (file.parent / CONFIG_NAME).is_file() else None
+    folder = path if path.is_dir() else path.parent
+    return folder if (folder / CONFIG_NAME).is_file() else None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -120,11 +124,9 @@ def _check_same_architecture(
     plan: WeightsPlan, folder: Path, model_config: Mapping[str, Any]
 ) -> None:
     """Refuse a folder of another architecture than the one asked for by name."""
-    from zs_operators.weights import models
-
-    names = {entry.name: entry.architecture for entry in models("clip")}
     if plan.state == "bundled" or plan.model == DEFAULT_CLIP:
         return  # the default is what nobody asked for
+    names = {entry.name: entry.architecture for entry in models("clip")}
     asked = names.get(plan.model, plan.architecture if Path(plan.path).is_file() else plan.model)
     built_in = _built_in_config(asked.replace("/", "-"))
     if built_in is None:
@@ -160,18 +162,24 @@ def _compare_configs(
                 yield f"{part}.{name}", ours, theirs
 
 
-def _check_text_tower(plan: WeightsPlan, config: Mapping[str, Any], local: bool) -> None:
-    text = config["text_cfg"]
+def _check_towers(plan: WeightsPlan, config: Mapping[str, Any], local: bool) -> None:
+    """Refuse what is not installed, and what open_clip could only build with the network."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
     if (text.get("hf_tokenizer_name") or text.get("hf_model_name")) and not _has("transformers"):
         raise MissingDependencyError(
             f"{plan.architecture} reads its text with a Hugging Face tokenizer: "
             "pip install transformers sentencepiece"
         )
-    if local and text.get("hf_model_name"):
+    if vision.get("timm_model_name") and not _has("timm"):
+        raise MissingDependencyError(f"{plan.architecture} has a timm tower: pip install timm")
+    remote = text.get("hf_model_name") or (
+        ":" in str(vision.get("timm_model_name")) and vision["timm_model_name"]
+    )
+    if local and remote:
         raise WeightsError(
-            f"the text tower of {plan.architecture} is the Hugging Face model "
-            f"{text['hf_model_name']!r}, whose config open_clip gets from the network: it cannot "
-            "be loaded from local weights; use an architecture without hf_model_name"
+            f"{plan.architecture} contains {remote!r}, whose config open_clip gets from the "
+            "network: it cannot be loaded from local weights alone; use an architecture that "
+            "open_clip builds itself"
         )
 
 
@@ -203,7 +211,7 @@ def _preprocess_config(
     if folder_config is not None and folder_config.get("preprocess_cfg"):
         given = folder_config["preprocess_cfg"]
         missing = [key for key in ("mean", "std") if given.get(key) is None]
-        if missing and not _is_clip_family(model_config):
+        if missing and not is_clip_family(model_config):
             raise WeightsError(
                 f"preprocess_cfg in {CONFIG_NAME} of {plan.path!r} lacks {', '.join(missing)}"
             )
@@ -221,7 +229,7 @@ def _preprocess_config(
     if len(shared) == 1:
         tag_config = open_clip.get_pretrained_cfg(base, next(iter(shared.values())))
         return merge_preprocess_dict(PreprocessCfg(), tag_config)
-    if _is_clip_family(model_config):
+    if is_clip_family(model_config):
         if shared and plan.state == "local":
             logger.warning(
                 "weights of %s are published with several preprocessings; using OpenAI CLIP's for "
@@ -235,15 +243,6 @@ def _preprocess_config(
         f"nothing says how images were preprocessed for {plan.path or plan.model!r} "
         f"({plan.architecture}), and a guess would give wrong scores: put the weights into a "
         f"folder with an {CONFIG_NAME} that has preprocess_cfg, and pass weights=<that folder>"
-    )
-
-
-def _is_clip_family(model_config: Mapping[str, Any]) -> bool:
-    """Whether this is a tower of the original CLIP recipe (ViT or ResNet, softmax, causal text)."""
-    return (
-        model_config.get("init_logit_bias") is None
-        and not model_config["vision_cfg"].get("timm_model_name")
-        and not model_config["text_cfg"].get("no_causal_mask")
     )
 
 
@@ -278,7 +277,7 @@ def _tokenizer(
                 f"{CONFIG_NAME}, and pass weights=<that folder>"
             )
         source = str(folder)
-    no_network = local or is_offline() or not allow_download
+    no_network = local or forbidden_downloads(allow_download) is not None
     try:
         return HFTokenizer(
             source,
@@ -290,12 +289,8 @@ def _tokenizer(
     except OSError as error:
         if local:
             raise WeightsError(f"the tokenizer in {source!r} cannot be read: {error}") from error
-        raise OfflineError(
-            f"the tokenizer of {plan.architecture} ({', '.join(_TOKENIZER_FILES[:2])} of {repo}, "
-            "huggingface.co) is not on this machine and could not be downloaded; put these files "
-            f"into one folder with the weights and their {CONFIG_NAME}, and pass "
-            "weights=<that folder>"
-        ) from error
+        reason = forbidden_downloads(allow_download) or "its tokenizer could not be downloaded"
+        raise offline_error(plan, reason) from error
 
 
 def _check_vocabulary_size(plan: WeightsPlan, module: torch.nn.Module, tokenizer: Any) -> None:
@@ -347,150 +342,3 @@ def _without_root_warnings() -> Iterator[None]:
         yield
     finally:
         root.removeFilter(keep)
-
-
-def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name, from safetensors or torch's restricted unpickler; never arbitrary pickles.
-
-    Raises:
-        WeightsError: if the file is damaged, holds other Python objects, or is TorchScript
-    """
-    import pickle
-
-    import torch
-
-    try:
-        if file.suffix.lower() == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{str(file)!r} holds Python objects besides tensors and was not read, because that "
-            "could run code; save it as safetensors"
-        ) from error
-    except Exception as error:
-        if "TorchScript" in str(error):
-            raise WeightsError(
-                f"{str(file)!r} is a TorchScript archive, as OpenAI published CLIP; get the same "
-                "weights as safetensors from huggingface.co/timm (weights='openai' does)"
-            ) from error
-        raise WeightsError(f"{str(file)!r} is not a readable weights file: {error}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    state = {
-        key.removeprefix("module."): value
-        for key, value in state.items()
-        if isinstance(value, torch.Tensor)
-    }
-    if not state:
-        raise WeightsError(f"{str(file)!r} holds no tensors")
-    return state
-
-
-def load_weights(module: torch.nn.Module, file: Path, architecture: str) -> None:
-    """Load a weights file into the network; every tensor must be there and fit.
-
-    Position embeddings are not interpolated to another image size, as open_clip would: that runs
-    and is worse.
-
-    Raises:
-        WeightsError: if the file is of another architecture; the message names what differs and,
-            where one of open_clip's architectures fits, which
-    """
-    from open_clip.convert import convert_state_dict
-    from open_clip.model import convert_to_custom_text_state_dict
-
-    state = read_state_dict(file)
-    own = module.state_dict()
-    converted = convert_state_dict(module, dict(state))
-    if "positional_embedding" in converted and not hasattr(module, "positional_embedding"):
-        converted = convert_to_custom_text_state_dict(converted)
-    for name in ("logit_scale", "logit_bias"):
-        if name in converted and name in own:
-            converted[name] = converted[name].reshape(own[name].shape)
-    for name in [name for name in converted if name.endswith("embeddings.position_ids")]:
-        if name not in own:  # older transformers saved this buffer
-            del converted[name]
-
-    problems = [
-        f"{name} is {tuple(converted[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in converted and converted[name].shape != own[name].shape
-    ]
-    missing = [name for name in own if name not in converted]
-    unexpected = [name for name in converted if name not in own]
-    problems += [f"{len(missing)} tensors are missing ({missing[0]}, …)"] if missing else []
-    problems += [f"{len(unexpected)} are unknown ({unexpected[0]}, …)"] if unexpected else []
-    if problems:
-        fitting = guess_architectures(state)
-        raise WeightsError(
-            f"{str(file)!r} holds weights of another architecture than {architecture!r}: "
-            + "; ".join(problems[:4])
-            + (f"; {len(problems) - 4} more differences" if len(problems) > 4 else "")
-            + (f". They fit {' or '.join(fitting)}" if fitting else "")
-        )
-    module.load_state_dict(converted, strict=True)
-
-
-def guess_architectures(state: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
-    """open_clip's architectures of the original CLIP family whose shapes a state dict has."""
-    import open_clip
-
-    found = _shape_of_state(state)
-    if found is None:
-        return ()
-    names = []
-    for name in open_clip.list_models():
-        config = open_clip.get_model_config(name)
-        if _is_clip_family(config) and _shape_of_config(config) == found:
-            names.append(name)
-    return tuple(names)
-
-
-def _shape_of_state(state: Mapping[str, torch.Tensor]) -> tuple | None:
-    text = "text." if "text.token_embedding.weight" in state else ""
-    try:
-        vocab_size, text_width = state[f"{text}token_embedding.weight"].shape
-        context_length = state[f"{text}positional_embedding"].shape[0]
-        embed_dim = state[f"{text}text_projection"].shape[1]
-        text_layers = _count(state, f"{text}transformer.resblocks.")
-        conv = state["visual.conv1.weight"].shape
-        if "visual.attnpool.positional_embedding" in state:
-            vision_layers = tuple(_count(state, f"visual.layer{i}.") for i in (1, 2, 3, 4))
-            tokens = state["visual.attnpool.positional_embedding"].shape[0]
-            vision = (vision_layers, conv[0] * 2, round((tokens - 1) ** 0.5) * 32)
-        else:
-            tokens = state["visual.positional_embedding"].shape[0]
-            image_size = round((tokens - 1) ** 0.5) * conv[2]
-            vision = (_count(state, "visual.transformer.resblocks."), conv[0], conv[2], image_size)
-    except (KeyError, IndexError, ValueError, AttributeError):
-        return None
-    return vision, (vocab_size, text_width, context_length, text_layers), embed_dim
-
-
-def _shape_of_config(config: Mapping[str, Any]) -> tuple:
-    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
-
-    vision, text = CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"])
-    if isinstance(vision.layers, list | tuple):
-        image = (tuple(vision.layers), vision.width, vision.image_size)
-    else:
-        patch = vision.patch_size
-        size = vision.image_size
-        image = (
-            vision.layers,
-            vision.width,
-            patch,
-            size // patch * patch if isinstance(size, int) else size,
-        )
-    return (
-        image,
-        (text.vocab_size, text.width, text.context_length, text.layers),
-        config["embed_dim"],
-    )
-
-
-def _count(state: Mapping[str, torch.Tensor], prefix: str) -> int:
-    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})

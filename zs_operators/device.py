@@ -19,6 +19,12 @@ logger = logging.getLogger(__name__)
 PRECISIONS = ("fp32", "bf16", "fp16")
 _CPU_BATCH_SIZE = 16  # throughput of CLIP towers is flat from 8 to 32 on CPUs
 _GIB = 2**30
+_MEMORY_PHRASES = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "cublas_status_alloc_failed",
+)
 
 
 def resolve_device(device: str | torch.device = "auto") -> str:
@@ -166,9 +172,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(phrase in text for phrase in _MEMORY_PHRASES)
 
 
 def release_memory(device: str = "cpu") -> None:

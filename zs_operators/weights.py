@@ -1,4 +1,4 @@
-"""Which weights a model name means, where they are, and how they get here.
+"""Which weights a model name means and where they are.
 
 Planning never touches the network. Registry names are read from ``data/models.yaml`` without
 importing torch, so a form can plan at every keystroke.
@@ -7,32 +7,48 @@ importing torch, so a form can plan at every keystroke.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import logging
 import os
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from zs_operators.errors import InvalidInputError, OfflineError, UnknownModelError, WeightsError
+from zs_operators.errors import InvalidInputError, UnknownModelError, WeightsError
+from zs_operators.weights_files import (
+    CONFIG_NAME,
+    OFFLINE_VARIABLES,
+    WEIGHT_SUFFIXES,
+    cached_file,
+    fetch_weights,
+    file_sha256,
+    find_weights_file,
+    hub_filenames,
+    is_offline,
+    verify_weights,
+)
 
 logger = logging.getLogger(__name__)
 
+__all__ = [
+    "CONFIG_NAME",
+    "DEFAULT_CLIP",
+    "OFFLINE_VARIABLES",
+    "WEIGHT_SUFFIXES",
+    "ModelEntry",
+    "WeightsPlan",
+    "fetch_weights",
+    "file_sha256",
+    "find_weights_file",
+    "is_offline",
+    "models",
+    "plan_weights",
+    "verify_weights",
+]
+
 DEFAULT_CLIP = "clip-vit-b-32"
 KINDS = ("clip", "proposals", "sam")
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-CONFIG_NAME = "open_clip_config.json"
-OFFLINE_VARIABLES = ("ZS_OFFLINE", "HF_HUB_OFFLINE")
 
-_FOLDER_FILE_NAMES = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "open_clip_pytorch_model.pth",
-)
 # for a bare architecture: the tag with the best published average among freely licensed ones
 _TAG_PREFERENCE = (
     "datacomp_xl_s13b_b90k",
@@ -82,7 +98,8 @@ class WeightsPlan:
     """What will be loaded and where it comes from.
 
     Attributes:
-        kind, model: as asked for
+        kind: as asked for
+        model: as asked for; of a folder without a model named, the folder's name
         architecture: open_clip's name, the variant with the activation the weights were trained
             with; of a folder, the folder's name
         pretrained: open_clip's tag, None for local, bundled and random weights
@@ -157,9 +174,13 @@ def plan_weights(
     entry = _registry().get(model) or _registry().get(model.lower())
     if entry is not None and entry.kind != kind:
         raise UnknownModelError(f"model {model!r} is of kind {entry.kind!r}, not {kind!r}")
-    if entry is None and Path(model).expanduser().is_dir():
-        weights, model = weights or model, DEFAULT_CLIP
-        entry = _registry()[DEFAULT_CLIP]
+    folder = Path(model).expanduser()
+    if entry is None and (folder / CONFIG_NAME).is_file():
+        if weights is not None:
+            raise InvalidInputError(
+                f"model {model!r} is a folder with its own weights: leave out weights={weights!r}"
+            )
+        return _plan_local(kind, folder.name, None, folder.absolute())
 
     if weights is not None:
         local = _local_path(weights)
@@ -191,7 +212,7 @@ def _local_path(weights: str | Path) -> Path | None:
         # a folder in the working directory that is called like a tag is not meant
         means_path = isinstance(weights, Path) or path.is_file() or os.sep in text or "." in text
         if means_path or (path / CONFIG_NAME).is_file():
-            return path.resolve()
+            return path.absolute()
     looks_like_path = (
         isinstance(weights, Path)
         or "/" in text
@@ -215,17 +236,21 @@ def _plan_local(kind: str, model: str, entry: ModelEntry | None, path: Path) -> 
             )
         find_weights_file(path)
         architecture = path.name
+        model = path.name if model == DEFAULT_CLIP else model
     else:
         if path.suffix.lower() not in WEIGHT_SUFFIXES:
             raise WeightsError(
                 f"weights file {str(path)!r} is none of {', '.join(WEIGHT_SUFFIXES)}"
             )
-        architecture = entry.architecture if entry else _architecture(kind, model)
-        if entry is not None and entry.folder is not None:
+        if model == DEFAULT_CLIP and (path.parent / CONFIG_NAME).is_file():
+            model = architecture = path.parent.name  # nobody named an architecture; its config does
+        elif entry is not None and entry.folder is not None:
             raise WeightsError(
                 f"model {model!r} is bundled and not an architecture open_clip knows; give the "
                 "folder with its config instead of a single file"
             )
+        else:
+            architecture = entry.architecture if entry else _architecture(kind, model)
     return WeightsPlan(kind, model, architecture, None, str(path), "local", source="local")
 
 
@@ -243,8 +268,12 @@ def _plan_entry(kind: str, model: str, entry: ModelEntry) -> WeightsPlan:
                 "reinstall zs-operators"
             )
         return WeightsPlan(kind, model, entry.architecture, None, entry.folder, "bundled", **common)
-    filenames = _hub_filenames("")
-    path = _cached_file(entry.source, filenames)
+    if entry.pretrained is None:
+        raise WeightsError(
+            f"the weights of {model!r} have to be fetched by hand. {entry.description}"
+        )
+    filenames = hub_filenames("")
+    path = cached_file(entry.source, filenames)
     return WeightsPlan(
         kind,
         model,
@@ -265,11 +294,13 @@ def _plan_tag(kind: str, model: str, architecture: str, tag: str | None) -> Weig
     if not config:
         tags = open_clip.list_pretrained_tags_by_model(architecture)
         nearest = difflib.get_close_matches(tag.lower().replace("-", "_"), tags, n=5, cutoff=0.4)
+        if nearest:
+            known = f"nearest: {', '.join(nearest)}"
+        else:
+            known = f"it has: {', '.join(tags[:12])}" if tags else "it has none"
         raise UnknownModelError(
-            f"architecture {architecture!r} has no pretrained tag {tag!r}; "
-            + (f"nearest: {', '.join(nearest)}; " if nearest else "")
-            + (f"it has: {', '.join(tags)}" if tags else "it has none: give a weights file")
-            + ". A local file or folder must exist to be taken as one"
+            f"architecture {architecture!r} has no pretrained tag {tag!r}; {known}; or give "
+            "weights=<local file or folder>"
         )
     tag = tag.lower().replace("-", "_")
     known = next(
@@ -277,8 +308,8 @@ def _plan_tag(kind: str, model: str, architecture: str, tag: str | None) -> Weig
     )
     if config.get("hf_hub"):
         source, filename = os.path.split(config["hf_hub"])
-        filenames = _hub_filenames(filename)
-        path = _cached_file(source, filenames)
+        filenames = hub_filenames(filename)
+        path = cached_file(source, filenames)
     else:
         source = config["url"]
         filenames = (source.rsplit("/", 1)[-1],)
@@ -363,159 +394,3 @@ def _pair_activation(architecture: str, tag: str) -> tuple[str, dict[str, Any]]:
         architecture,
     )
     return wanted, config
-
-
-def find_weights_file(folder: Path) -> Path:
-    """The weights file of a folder in open_clip's layout.
-
-    Raises:
-        WeightsError: if there is none, or several and none has a name open_clip gives
-    """
-    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in WEIGHT_SUFFIXES)
-    by_name = {file.name: file for file in found}
-    for name in _FOLDER_FILE_NAMES:
-        if name in by_name:
-            return by_name[name]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise WeightsError(
-            f"folder {str(folder)!r} has a {CONFIG_NAME} and no weights; put "
-            f"{_FOLDER_FILE_NAMES[0]} there"
-        )
-    raise WeightsError(
-        f"folder {str(folder)!r} has several weights files ({', '.join(by_name)}); name one of "
-        f"them, or call the right one {_FOLDER_FILE_NAMES[0]}"
-    )
-
-
-def _hub_filenames(filename: str) -> tuple[str, ...]:
-    if not filename:
-        return ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-    if filename.endswith((".bin", ".pth")):
-        return (f"{filename[:-4]}.safetensors", filename)
-    return (filename,)
-
-
-def _cached_file(repo: str, filenames: Iterable[str]) -> str | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    for filename in filenames:
-        path = try_to_load_from_cache(repo, filename)
-        if isinstance(path, str):
-            return path
-    return None
-
-
-def is_offline() -> bool:
-    """Whether ``ZS_OFFLINE`` or ``HF_HUB_OFFLINE`` forbids downloads."""
-    return any(
-        os.environ.get(name, "").strip().lower() in ("1", "on", "yes", "true")
-        for name in OFFLINE_VARIABLES
-    )
-
-
-def fetch_weights(plan: WeightsPlan, *, allow_download: bool = True) -> Path:
-    """The weights file of a plan, downloaded into Hugging Face's cache if it has to be.
-
-    Raises:
-        OfflineError: if it is not here and cannot or must not be downloaded; the message names
-            the file, where it comes from and where to put it
-        WeightsError: if the source does not have the file
-    """
-    if plan.state == "random":
-        raise WeightsError(f"model {plan.model!r} was planned with random weights: no file")
-    if plan.path is not None:
-        path = Path(plan.path)
-        return find_weights_file(path) if path.is_dir() else path
-    if not allow_download:
-        raise _offline_error(plan, "downloads were not allowed (allow_download=False)")
-    if is_offline():
-        names = " / ".join(name for name in OFFLINE_VARIABLES if os.environ.get(name))
-        raise _offline_error(plan, f"downloads are switched off by {names}")
-    if str(plan.source).startswith("http"):
-        from open_clip.pretrained import download_pretrained_from_url
-
-        try:
-            return Path(download_pretrained_from_url(plan.source))
-        except OSError as error:
-            raise _offline_error(plan, f"downloading failed: {error}") from error
-    return _fetch_from_hub(plan)
-
-
-def _fetch_from_hub(plan: WeightsPlan) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    for filename in plan.filenames:
-        try:
-            return Path(hf_hub_download(plan.source, filename))
-        except LocalEntryNotFoundError as error:  # is an EntryNotFoundError, but says "no network"
-            raise _offline_error(plan, "Hugging Face could not be reached") from error
-        except EntryNotFoundError:
-            continue
-        except (GatedRepoError, RepositoryNotFoundError) as error:
-            raise WeightsError(
-                f"Hugging Face does not give access to {plan.source!r}: accept its licence there "
-                "and log in with `hf auth login`, or pass weights=<file or folder>"
-            ) from error
-        except Exception as error:
-            # whatever the HTTP library of the day raises for a lost connection
-            raise _offline_error(plan, f"downloading failed: {error}") from error
-    raise WeightsError(f"{plan.source!r} has none of {', '.join(plan.filenames)}")
-
-
-def _offline_error(plan: WeightsPlan, reason: str) -> OfflineError:
-    names = " or ".join(plan.filenames)
-    return OfflineError(
-        f"the weights of {plan.model!r} are not on this machine and {reason}. On a machine with "
-        f"network get {names} from {plan.source}"
-        + ("" if str(plan.source).startswith("http") else " (huggingface.co)")
-        + f", copy it here and pass weights=<path of that file> with model={plan.model!r}; or put "
-        f"it into a folder together with the repository's {CONFIG_NAME} and tokenizer files and "
-        "pass weights=<that folder>"
-    )
-
-
-_checksums: dict[tuple[str, int, int], str] = {}
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file in hex; computed once per path, size and modification time."""
-    file = Path(path).resolve()
-    stat = file.stat()
-    key = (str(file), stat.st_size, stat.st_mtime_ns)
-    if key not in _checksums:
-        digest = hashlib.sha256()
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        _checksums[key] = digest.hexdigest()
-    return _checksums[key]
-
-
-def verify_weights(plan: WeightsPlan, file: Path) -> str:
-    """SHA-256 of the weights file, compared with the one to expect where there is one.
-
-    That is the registry's, or of a file in Hugging Face's cache the one that is the name of its
-    blob.
-
-    Raises:
-        WeightsError: if they differ
-    """
-    actual = file_sha256(file)
-    expected = plan.sha256
-    if expected is None and plan.state in ("cached", "download"):
-        blob = file.resolve().name
-        expected = blob if re.fullmatch(r"[0-9a-f]{64}", blob) else None
-    if expected is not None and actual != expected.lower():
-        raise WeightsError(
-            f"weights file {str(file)!r} is damaged or not the one expected: its sha256 is "
-            f"{actual}, expected {expected}; delete it and get it again"
-        )
-    return actual
