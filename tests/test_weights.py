@@ -187,6 +187,10 @@ class TestPlan:
         with pytest.raises(InvalidInputError, match="kind"):
             plan_weights("clop", DEFAULT_CLIP)
 
+    def test_weights_that_nobody_serves_say_where_to_get_them(self):
+        with pytest.raises(WeightsError, match=r"fetched by hand.*regionclip_pretrained"):
+            plan_weights("clip", "regionclip-rn50")
+
 
 class TestLocal:
     @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth", ".bin"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zs_operators.clip_preprocess import ClipPreprocess
-from zs_operators.clip_weights import is_clip_family, load_weights, read_state_dict
+from zs_operators.clip_weights import is_clip_family, load_weights
 from zs_operators.errors import MissingDependencyError, WeightsError
 from zs_operators.weights import DEFAULT_CLIP, WeightsPlan, models
 from zs_operators.weights_files import (
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
-
-__all__ = ["LoadedClip", "load_parts", "read_state_dict"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "tokenizer.model")
 _BPE_NAME = "bpe.txt.gz"

@@ -110,12 +110,13 @@ def guess_architectures(state: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
     import open_clip
 
     found = _shape_of_state(state)
-    if found is None:
+    if found is None or any(key.startswith("text_decoder.") for key in state):
         return ()
     names = []
     for name in open_clip.list_models():
         config = open_clip.get_model_config(name)
-        if is_clip_family(config) and _shape_of_config(config) == found:
+        other = "multimodal_cfg" in config or config["text_cfg"].get("hf_model_name")
+        if is_clip_family(config) and not other and _shape_of_config(config) == found:
             names.append(name)
     return tuple(names)
 
