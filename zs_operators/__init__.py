@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from zs_operators.classification import classify, iter_classify
     from zs_operators.clip import ClipModel, load_clip
     from zs_operators.clip_classifier import ClipClassifier
+    from zs_operators.detection import detect, iter_detect
     from zs_operators.errors import ZeroShotError
     from zs_operators.fields import check_label_field
+    from zs_operators.region_detector import RegionDetector
     from zs_operators.report import Progress, RunReport
     from zs_operators.samples import check_samples, class_names
     from zs_operators.vocabulary import Vocabulary
@@ -22,6 +24,7 @@ _HOMES = {
     "ClipClassifier": "clip_classifier",
     "ClipModel": "clip",
     "Progress": "report",
+    "RegionDetector": "region_detector",
     "RunReport": "report",
     "Vocabulary": "vocabulary",
     "ZeroShotError": "errors",
@@ -29,6 +32,8 @@ _HOMES = {
     "check_samples": "samples",
     "class_names": "samples",
     "classify": "classification",
+    "detect": "detection",
+    "iter_detect": "detection",
     "iter_classify": "classification",
     "load_clip": "clip",
     "models": "weights",
@@ -39,6 +44,7 @@ __all__ = [
     "ClipClassifier",
     "ClipModel",
     "Progress",
+    "RegionDetector",
     "RunReport",
     "Vocabulary",
     "ZeroShotError",
@@ -47,7 +53,9 @@ __all__ = [
     "check_samples",
     "class_names",
     "classify",
+    "detect",
     "iter_classify",
+    "iter_detect",
     "load_clip",
     "models",
     "plan_weights",

@@ -12,7 +12,7 @@ from zs_operators import fields, labels, provenance
 from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
 from zs_operators.errors import VocabularyError
 from zs_operators.report import LABELED, REJECTED, Progress, RunReport
-from zs_operators.runner import Run, RunOptions
+from zs_operators.runner import Run, RunOptions, show_progress
 from zs_operators.samples import check_samples, class_names
 from zs_operators.targets import FieldTarget
 from zs_operators.vocabulary import Vocabulary
@@ -59,7 +59,6 @@ def classify(
     samples: SampleCollection,
     classes: Classes,
     *,
-    label_field: str = DEFAULT_LABEL_FIELD,
     progress: bool | Callable | None = None,
     **kwargs: Any,
 ) -> RunReport:
@@ -105,17 +104,7 @@ def classify(
         WeightsError: if weights are missing or do not fit
         RunError: if no sample could be labelled
     """
-    import fiftyone.core.utils as fou
-
-    steps = iter_classify(samples, classes, label_field=label_field, **kwargs)
-    first = next(steps)
-    with fou.ProgressBar(total=first.total, progress=progress) as bar:
-        bar.set_iteration(first.done)
-        while True:
-            try:
-                bar.set_iteration(next(steps).done)
-            except StopIteration as end:
-                return end.value
+    return show_progress(iter_classify(samples, classes, **kwargs), progress)
 
 
 def iter_classify(
@@ -174,26 +163,19 @@ def iter_classify(
     loaded = time.perf_counter()
     classifier = ZeroShotClassifier(clip, vocabulary, options)
     encoded = time.perf_counter()
-    prompts = [[prompt.text, prompt.label] for prompt in vocabulary.prompts()]
+    decisive, details = prompt_record(vocabulary)
     run = Run(
         samples,
         ClassifyTask(classifier, reject_label),
         FieldTarget(samples, label_field, label_type),
         record={
             "task": "classify",
-            "prompts_digest": provenance.signature({"prompts": prompts}),
-            "columns": list(vocabulary.columns),
+            **decisive,
             "options": vars(options),
             "reject_label": reject_label,
-            "model": _identity(clip),
+            "model": model_identity(clip),
         },
-        details={
-            "model_details": clip.describe(),
-            "vocabulary": vocabulary.to_dict(),
-            # A document has its limits; the vocabulary gives back longer lists
-            "prompts": prompts if len(prompts) <= MAX_RECORDED_PROMPTS else None,
-            "num_prompts": len(prompts),
-        },
+        details={**details, "model_details": clip.describe()},
         budget=BatchBudget(
             resolve_batch_size(batch_size, clip.device, clip.precision), device=clip.device
         ),
@@ -235,6 +217,22 @@ def with_neutral_prompts(
     return Vocabulary.parse(vocabulary, background=NEUTRAL_PROMPTS)
 
 
+def prompt_record(vocabulary: Vocabulary) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What of a vocabulary decides labels, and what a run keeps of it besides."""
+    prompts = [[prompt.text, prompt.label] for prompt in vocabulary.prompts()]
+    decisive = {
+        "prompts_digest": provenance.signature({"prompts": prompts}),
+        "columns": list(vocabulary.columns),
+    }
+    details = {
+        "vocabulary": vocabulary.to_dict(),
+        # A document has its limits; the vocabulary gives back longer lists
+        "prompts": prompts if len(prompts) <= MAX_RECORDED_PROMPTS else None,
+        "num_prompts": len(prompts),
+    }
+    return decisive, details
+
+
 def prompt_warnings(clip: ClipModel, vocabulary: Vocabulary) -> list[str]:
     """Names the prompts that the model's text tower would cut off."""
     too_long = clip.too_long([prompt.text for prompt in vocabulary.prompts()])
@@ -248,7 +246,7 @@ def prompt_warnings(clip: ClipModel, vocabulary: Vocabulary) -> list[str]:
     ]
 
 
-def _identity(clip: ClipModel) -> dict[str, Any]:
+def model_identity(clip: ClipModel) -> dict[str, Any]:
     """What of a model decides labels: not its device, its versions or where its file lies."""
     return {
         "name": clip.name,

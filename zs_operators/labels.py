@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zs_operators.fields import RUN_ATTRIBUTE
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import fiftyone as fo
 
     from zs_operators.classifier import ClassPrediction
+    from zs_operators.detector import Detection, DetectPrediction
+    from zs_operators.region_fields import ExistingBoxes
 
 
 def classification(
@@ -68,3 +70,68 @@ def classifications(
         rejected_by=prediction.rejected_by,
         **{RUN_ATTRIBUTE: run},
     )
+
+
+def detections(
+    prediction: DetectPrediction,
+    *,
+    run: str | None = None,
+    source: ExistingBoxes | None = None,
+    reject_label: str | None = None,
+) -> fo.Detections:
+    """All boxes of an image, best first; of existing boxes in their own order.
+
+    Args:
+        prediction: of one image
+        run: signature of the run
+        source: the existing boxes that were scored; their ids and names are kept
+        reject_label: label for existing boxes that a rule rejects
+    """
+    import fiftyone as fo
+
+    return fo.Detections(
+        detections=[_detection(item, source, reject_label) for item in prediction.detections],
+        **{RUN_ATTRIBUTE: run},
+    )
+
+
+def source_attributes(
+    prediction: DetectPrediction, source: ExistingBoxes, run: str | None
+) -> dict[str, dict[str, Any]]:
+    """What is added to each existing label, by its id."""
+    return {
+        source.label_ids[item.region_index]: {
+            "zs_label": None if item.rejected_by else item.label,
+            "zs_confidence": item.confidence,
+            "zs_cosine": item.cosine,
+            "zs_margin": item.margin,
+            "zs_rejected_by": item.rejected_by,
+            "zs_run": run,
+        }
+        for item in prediction.detections
+    }
+
+
+def _detection(
+    item: Detection, source: ExistingBoxes | None, reject_label: str | None
+) -> fo.Detection:
+    import fiftyone as fo
+
+    label = fo.Detection(
+        label=reject_label if item.rejected_by else item.label,
+        bounding_box=list(item.box_rel),
+        confidence=item.confidence,
+        cosine=item.cosine,
+        margin=item.margin,
+        region_index=item.region_index,
+        runners_up=[score.label for score in item.runners_up],
+    )
+    if item.objectness is not None:
+        label["objectness"] = item.objectness
+    if item.rejected_by:
+        label["rejected_by"] = item.rejected_by
+        label["rejected_label"] = item.label
+    if source is not None:
+        label["source_id"] = source.label_ids[item.region_index]
+        label["source_label"] = source.labels[item.region_index]
+    return label

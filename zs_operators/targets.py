@@ -70,6 +70,92 @@ class FieldTarget:
         writable(self.samples).set_values(self.name, labels, key_field="id", validate=False)
 
 
+#: Attributes that a run adds to existing labels, and their types.
+SOURCE_ATTRIBUTES = {
+    "zs_label": "StringField",
+    "zs_confidence": "FloatField",
+    "zs_cosine": "FloatField",
+    "zs_margin": "FloatField",
+    "zs_rejected_by": "StringField",
+    "zs_run": "StringField",
+}
+
+
+class SourceTarget:
+    """Attributes ``zs_label``, ``zs_confidence`` … of labels that exist; nothing else changes.
+
+    Args:
+        samples: the dataset or view whose labels get the attributes
+        label_field: the field that holds them
+        label_path: ``"field.detections"`` or ``"field"``
+        label_ids: ids of the labels of each sample
+    """
+
+    def __init__(
+        self,
+        samples: SampleCollection,
+        label_field: str,
+        label_path: str,
+        label_ids: Sequence[Sequence[str]],
+    ) -> None:
+        self.samples = samples
+        self.name = label_field
+        self._path = label_path
+        self._label_ids = label_ids
+
+    def declare(self, description: str) -> None:
+        import fiftyone as fo
+
+        dataset = self.samples._dataset
+        for attribute, kind in SOURCE_ATTRIBUTES.items():
+            path = f"{self._path}.{attribute}"
+            if dataset.get_field(path) is None:
+                dataset.add_sample_field(path, getattr(fo, kind), description=description)
+
+    def marks(self, ids: Sequence[str]) -> list[str | None]:
+        path = f"{self._path}.zs_run"
+        if self.samples._dataset.get_field(path) is None:
+            return [None] * len(ids)
+        found = self.samples.values(path)
+        if self._path == self.name:
+            found = [[mark] for mark in found]
+        return [_common_mark(marks, own) for marks, own in zip(found, self._label_ids, strict=True)]
+
+    def has_values(self) -> bool:
+        from fiftyone import ViewField as F
+
+        path = f"{self._path}.zs_run"
+        dataset = self.samples._dataset
+        if dataset.get_field(path) is None:
+            return False
+        has_mark = F("zs_run").exists()
+        if self._path == self.name:
+            view = dataset.match(F(self.name).exists() & F(path).exists())
+        else:
+            view = dataset.match(F(self._path).filter(has_mark).length() > 0)
+        return bool(view.limit(1).values("id"))
+
+    def write(self, labels: Mapping[str, Mapping[str, Mapping[str, Any]] | None]) -> None:
+        """Writes ``{sample id: {label id: {attribute: value}}}``, the mark last."""
+        target = writable(self.samples)
+        for attribute in SOURCE_ATTRIBUTES:
+            values = [
+                {"sample_id": sample_id, "label_id": label_id, "value": values.get(attribute)}
+                for sample_id, found in labels.items()
+                for label_id, values in (found or {}).items()
+            ]
+            if values:
+                target.set_label_values(f"{self._path}.{attribute}", values, validate=False)
+
+
+def _common_mark(marks: Sequence[str | None] | None, own: Sequence[str]) -> str | None:
+    """The mark that all labels of a sample share; None if any has none; ``""`` if they differ."""
+    found = set(marks or ())
+    if not own or None in found or not found:
+        return None
+    return found.pop() if len(found) == 1 else ""
+
+
 def writable(samples: SampleCollection) -> SampleCollection:
     """The collection to write to by id: the dataset, or the view itself if FiftyOne generated it.
 
