@@ -316,17 +316,24 @@ class _CropImage:
         RoIAlign takes a sample for every pixel and its table of them grows with the box; averaging
         keeps that within 4 x 4 samples a pixel of the crop.
         """
+        import torch
         import torch.nn.functional as F
 
         left, top = (max(0, math.floor(v) - 1) for v in box[:2].tolist())
         right, bottom = (math.ceil(v) + 1 for v in box[2:].tolist())
-        window = self._pixels[:, top:bottom, left:right].float()
+        window = self._pixels[:, top:bottom, left:right]
         across, down = factors.tolist()
         if across > 1 or down > 1:
-            window = F.avg_pool2d(window[None], (down, across), ceil_mode=True)[0]
+            # in stripes of whole cells: a float copy of the window could be four times the image
+            rows = down * max(1, _WHOLE_IMAGE_PIXELS // (down * window.shape[2]))
+            stripes = [
+                F.avg_pool2d(stripe[None].float(), (down, across), ceil_mode=True)[0]
+                for stripe in window.split(rows, dim=1)
+            ]
+            window = torch.cat(stripes, dim=1)
         origin = box.new_tensor([left, top]).repeat(2)
         scale = box.new_tensor([across, down]).repeat(2)
-        return self._resample(window.contiguous(), ((box - origin) / scale)[None])
+        return self._resample(window.float().contiguous(), ((box - origin) / scale)[None])
 
 
 def _checked_boxes(image: UprightImage | np.ndarray, boxes_px: Any, position: int) -> torch.Tensor:
