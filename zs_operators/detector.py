@@ -119,8 +119,8 @@ class Detection:
         box_px: ``x1, y1, x2, y2`` in pixels of the upright image, inside it
         box_rel: ``x, y, width, height`` as fractions of the image
         runners_up: the next best classes, best first
-        rejected_by: "background", "margin" or "cosine" for an existing box that a rule rejects;
-            None for all others
+        rejected_by: "background", "margin", "cosine" or "non_finite" (its embedding) for an
+            existing box that a rule rejects; None for all others
     """
 
     label: str
@@ -145,8 +145,8 @@ class DetectPrediction:
         width_px, height_px: of the upright image
         num_regions: regions that were scored
         refused: existing boxes that cannot be scored, and why, by their position
-        dropped: how many regions each rule removed, in order of the rules: "background",
-            "margin", "cosine", "confidence", "overlap", "max_detections"
+        dropped: how many regions each rule removed: "background", "margin", "cosine",
+            "non_finite" (of their embedding), "confidence", "overlap", "max_detections"
     """
 
     detections: tuple[Detection, ...]
@@ -282,8 +282,8 @@ class ZeroShotDetector:
         if not len(regions.index):
             return DetectPrediction((), *size, 0, refused=regions.refused)
         scores, decisions = self._score(regions.embeddings)
-        if not scores.finite.all():
-            return ZeroShotError("the model returned an embedding that is not finite")
+        if not scores.finite.any():
+            return ZeroShotError("the model returned no embedding that is finite")
         existing = regions.objectness is None
         probability = torch.from_numpy(decisions.confidence[:, 0].copy())
         confidence = probability
@@ -364,7 +364,7 @@ class ZeroShotDetector:
         import torch
 
         options = self.options
-        # 1. the rules of scoring: background, margin, cosine
+        # 1. the rules of scoring: background, margin, cosine, finite embeddings
         dropped = Counter(reason for reason in decisions.rejected_by if reason is not None)
         accepted = torch.tensor([reason is None for reason in decisions.rejected_by])
         # 2. confidence, after fusion
