@@ -48,21 +48,19 @@ clean: ## remove caches and build products
 	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv as well
-	@rm -rf $(VENV)
+	@test ! -e $(VENV)/pyvenv.cfg || rm -rf $(VENV)
 
 # The first interpreter that runs and that FiftyOne and torch have wheels for.
 $(PY):
-	@for python in $(PYTHON) python3.11 python3.12 python3.10 python3 python; do \
+	@for python in $(or $(PYTHON),python3.11 python3.12 python3.10 python3 python); do \
 	  version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
-	  case $$version in 3.10|3.11|3.12) ;; *) \
-	    if [ "$$python" = "$(PYTHON)" ]; then echo "PYTHON=$$python is $$version; 3.10 to 3.12 is needed" >&2; exit 1; fi; \
-	    continue ;; esac; \
+	  case $$version in 3.10|3.11|3.12) ;; *) continue ;; esac; \
 	  echo "setup: $(VENV) with Python $$version ($$python)"; \
 	  "$$python" -m venv $(VENV) >/dev/null 2>&1 && exit 0; \
-	  rm -rf $(VENV); \
-	  "$$python" -m venv --without-pip $(VENV) && "$$python" -m pip -qq --python $(VENV)/bin/python install pip && exit 0; \
-	  rm -rf $(VENV); echo "$$python can make no virtual environment: install its venv and pip" >&2; exit 1; \
-	done; echo "Python 3.10, 3.11 or 3.12 is needed; say where with PYTHON=" >&2; exit 1
+	  "$$python" -m venv --without-pip $(VENV) && "$$python" -m pip -qq --python $@ install pip && exit 0; \
+	  rm -f $@; echo "setup: $$python makes no virtual environment; install its venv and pip" >&2; exit 1; \
+	done; \
+	echo "setup: Python 3.10, 3.11 or 3.12 is needed; say where with PYTHON=$(PYTHON)" >&2; exit 1
 
 $(VENV)/.torch: constraints.txt | $(PY)
 	@echo "setup: $(strip $(TORCH_SPEC)) (the largest part; minutes, and gigabytes with CUDA)"
@@ -77,3 +75,4 @@ $(VENV)/.installed: pyproject.toml setup.py $(VENV)/.torch
 $(VENV)/.ready: $(VENV)/.installed
 	@$(PY) -m zs_operators.doctor --fix --quiet --skip plugin
 	@touch $@
+	@echo "setup: done; next: make demo, make test, $(VENV)/bin/zs --help"

@@ -16,12 +16,14 @@ FACE = ("fiftyone.yml", "requirements.txt", "LICENSE", "assets", "plugins")
 
 class BuildWithFace(build_py):
     def run(self):
+        package = Path(self.build_lib, "zs_operators")
+        if not self.editable_mode:  # build/ keeps modules that a later version has dropped
+            shutil.rmtree(package, ignore_errors=True)
         super().run()
         if self.editable_mode:  # a checkout has the face at its root
             return
         root = Path(__file__).resolve().parent
-        target = Path(self.build_lib, "zs_operators", "_plugin")
-        shutil.rmtree(target, ignore_errors=True)
+        target = package / "_plugin"
         for name in FACE:
             source = root / name
             (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ _CLEANUP = contextlib.ExitStack()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Point this process, and all it starts, at a private database before FiftyOne is imported."""
-    if config.option.collectonly or config.option.help:
+    if config.option.help:
         return
     from zs_operators.errors import ZeroShotError
     from zs_operators.mongod import (
@@ -41,11 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
     (plugins / "zs-operators").symlink_to(ROOT, target_is_directory=True)
     try:
         require_fiftyone_not_imported()
-        server = _CLEANUP.enter_context(start_private_mongod())
+        if os.environ.get("ZS_TEST_DATABASE") == "none":  # for tests that need no FiftyOne
+            uri = "mongodb://127.0.0.1:9"  # nobody listens there
+        else:
+            uri = _CLEANUP.enter_context(start_private_mongod()).uri
     except ZeroShotError as error:
         _CLEANUP.close()
         pytest.exit(f"The tests need a database of their own: {error}", returncode=3)
-    os.environ.update(fiftyone_environment(server.uri, plugins_dir=plugins, home=home))
+    os.environ.update(fiftyone_environment(uri, plugins_dir=plugins, home=home))
     os.environ["FIFTYONE_SHOW_PROGRESS_BARS"] = "false"
     os.environ["FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS"] = "true"
     os.environ["HF_HUB_OFFLINE"] = "1"
