@@ -40,6 +40,7 @@ MODES = ("refined", "rpn")
 _REFINED_NMS_THRESHOLD = 0.7
 _REFINE_FACTOR = 2  # boxes refined for each one asked for: refining moves and merges them
 _CUDA_BATCH_SIZE = 8
+_SMALL = 5_000_000  # parameters; networks below gain nothing from reduced precision
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ class Proposer:
         module: torchvision ``GeneralizedRCNN``; its parameters move to the device
         plan: where its weights come from
         options: which boxes to give
-        device, precision: where and in which precision to run
+        device, precision: where and in which precision to run its convolutions; "auto" is fp32
+            for small networks, else see :func:`zs_operators.device.resolve_precision`
         batch_size ("auto"): images of one size that go through the network together; 1 on a CPU,
             where more are no faster
 
@@ -176,8 +178,12 @@ class Proposer:
         self.plan = plan
         self.name = plan.model
         self.device = device
+        if precision == "auto" and sum(p.numel() for p in module.parameters()) < _SMALL:
+            precision = "fp32"
         self.precision = resolve_precision(precision, device)
-        self.module = module.to(device).eval().requires_grad_(False)
+        # channels last: 15-30 % less time on CPUs
+        self.module = module.to(device, memory_format=torch.channels_last).eval()
+        self.module.requires_grad_(False)
         if batch_size == "auto":
             batch_size = _CUDA_BATCH_SIZE if torch.device(device).type == "cuda" else 1
         self._batch_size = resolve_batch_size(batch_size, device)
