@@ -1,4 +1,4 @@
-"""Every command and every code block of README does what it says."""
+"""Every command and every code block of README and docs does what it says."""
 
 import re
 import shlex
@@ -10,66 +10,76 @@ import pytest
 
 from zs_operators.shapes.dataset import load_shapes_dataset
 
-README = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(?P<note><!--[^>]*-->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
 NEEDS_WEIGHTS = "needs weights that do not come with the repository"
 
-#: Lines that cannot be run as they stand, and what is run instead.
+#: Lines that cannot be run as they stand in a test, and what is run instead.
 INSTEAD = {
     "make test": "make --dry-run test",  # these tests are what it runs
     "pip install .": "pip install --dry-run --no-deps --no-build-isolation .",
 }
 
 
-def blocks(language):
+def blocks(page, language):
     return [
         (match["code"], match["note"] or "")
-        for match in BLOCK.finditer(README)
+        for match in BLOCK.finditer(page.read_text(encoding="utf-8"))
         if match["language"] == language
     ]
 
 
 @pytest.fixture
 def demo_dataset(tmp_path):
-    dataset = load_shapes_dataset("zs-demo", num_scenes=12, folder=tmp_path)
+    dataset = load_shapes_dataset("zs-demo", num_scenes=12, folder=tmp_path, fresh=True)
     yield dataset
     dataset.delete()
 
 
-def test_every_block_is_of_a_language_that_is_tested():
-    assert {match["language"] for match in BLOCK.finditer(README)} == {"bash", "python"}
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_is_of_a_language_that_is_tested(page):
+    languages = {match["language"] for match in BLOCK.finditer(page.read_text(encoding="utf-8"))}
+    assert languages <= {"bash", "python", "text"}
+    if page.name != "README.md":
+        assert "bash" not in languages, "shell lines are tested in README only: call them text"
 
 
-def test_python_blocks_run_one_after_the_other(demo_dataset):
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name
+)
+def test_python_blocks_run_one_after_the_other(page, demo_dataset):
     namespace = {}
-    for code, note in blocks("python"):
+    for code, note in blocks(page, "python"):
         if NEEDS_WEIGHTS in note:
             with pytest.raises(Exception, match="vit_b_32"):
                 exec(code, namespace)
         else:
             exec(code, namespace)
 
-    assert len(namespace["unsure"]) == 10
-    assert len(namespace["stars"]) == 5
-    assert len(demo_dataset.exists("quick")) == 20
-    assert demo_dataset.has_field("by_apply_model")
-    assert "circle" in namespace["report"].labels
+    if page.name == "README.md":
+        assert len(namespace["unsure"]) == 10
+        assert len(namespace["stars"]) == 5
+        assert len(demo_dataset.exists("quick")) == 20
+        assert demo_dataset.has_field("by_apply_model")
+        assert "circle" in namespace["report"].labels
+    if page.name == "detection.md":
+        assert len(namespace["doubtful"]) < 12
+        assert demo_dataset.count("named.detections") == demo_dataset.count("objects.detections")
 
 
 @pytest.mark.parametrize(
-    "line", [line for code, _ in blocks("bash") for line in code.strip().splitlines()]
+    "line", [line for code, _ in blocks(PAGES[0], "bash") for line in code.strip().splitlines()]
 )
-def test_shell_lines_run(line, root, tmp_path, monkeypatch):
+def test_shell_lines_run(line, tmp_path, monkeypatch):
     if "zs-demo" in line:
-        dataset = load_shapes_dataset("zs-demo", num_scenes=12, folder=tmp_path)
-        dataset.persistent = True
-    binaries = Path(sys.executable).parent
-    monkeypatch.setenv("PATH", str(binaries), prepend=":")
+        load_shapes_dataset("zs-demo", num_scenes=12, folder=tmp_path, fresh=True)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     monkeypatch.setenv("FIFTYONE_PLUGINS_DIR", str(tmp_path / "plugins"))
     monkeypatch.setenv("FIFTYONE_DEFAULT_DATASET_DIR", str(tmp_path / "datasets"))
     command = INSTEAD.get(line, line)
     done = subprocess.run(
-        shlex.split(command), cwd=root, capture_output=True, text=True, timeout=600, check=False
+        shlex.split(command), cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
     )
 
     # doctor may find something amiss in a test environment, and says so with 1
@@ -80,6 +90,8 @@ def test_shell_lines_run(line, root, tmp_path, monkeypatch):
         assert "pytest" in done.stdout
 
 
-def test_links_and_pictures_exist(root):
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", README):
-        assert (root / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_exist(page):
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", text):
+        assert (page.parent / target).exists(), target

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from zs_operators.shapes.dataset import OBJECT, load_shapes_dataset
-from zs_operators.shapes.world import CLASSES
+from zs_operators.shapes.dataset import OBJECT, SCENE, load_shapes_dataset
+from zs_operators.shapes.world import CLASSES, SEEN, UNSEEN
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LABEL_FIELD = "zs_classification"
 EVAL_KEY = "zs_classification_eval"
+DETECTION_FIELD = "zs_detections"
+DETECTION_EVAL_KEY = "zs_detections_eval"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,15 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     objects = dataset.match_tags(OBJECT)
     say(f"{dataset.name}: {len(dataset) - len(objects)} scenes, {len(objects)} objects\n\n")
 
-    report = classify_objects(dataset)
-    say(f"{report}\n\n")
+    say(f"{classify_objects(dataset)}\n\n")
+    say(f"{detect_objects(dataset)}\n\n")
     accuracy = evaluate_objects(dataset)
+    precision = evaluate_detections(dataset)
     save_views(dataset)
-    say(format_accuracy(accuracy, num_classes=len(CLASSES)))
+    say(format_results(accuracy, precision, num_classes=len(CLASSES)))
     say(
         f"\nLook at it:  fiftyone app launch {dataset.name}    (or: zs demo --app)\n"
-        "In the App: saved views 'objects' and 'mistakes'; press ` and choose "
-        "'Classify images by text' to label samples with class names of your own.\n"
+        "In the App: saved views 'objects', 'mistakes' and 'scenes'; press ` and choose "
+        "'Classify images by text' or 'Detect objects by text' to try class names of your own.\n"
     )
     if options.app:
         import fiftyone as fo
@@ -70,6 +73,21 @@ def classify_objects(dataset: fo.Dataset) -> RunReport:
     )
 
 
+def detect_objects(dataset: fo.Dataset) -> RunReport:
+    """Finds and names the objects of every scene with the bundled proposer and CLIP."""
+    from zs_operators.detection import detect
+
+    return detect(
+        dataset.match_tags(SCENE),
+        list(CLASSES),
+        label_field=DETECTION_FIELD,
+        model="shapes-tiny",
+        proposals="shapes-tiny",
+        overwrite=dataset.has_field(DETECTION_FIELD),
+        progress=False,
+    )
+
+
 def evaluate_objects(dataset: fo.Dataset) -> dict[str, tuple[int, float]]:
     """Number of objects and top-1 accuracy by split, from FiftyOne's own evaluation."""
     objects = dataset.match_tags(OBJECT)
@@ -78,10 +96,25 @@ def evaluate_objects(dataset: fo.Dataset) -> dict[str, tuple[int, float]]:
     objects.evaluate_classifications(LABEL_FIELD, gt_field="ground_truth", eval_key=EVAL_KEY)
     accuracy = {}
     for split in ("seen", "unseen"):
-        view = objects.match_tags(split)
-        right = view.values(EVAL_KEY)
+        right = objects.match_tags(split).values(EVAL_KEY)
         accuracy[split] = (len(right), sum(right) / max(1, len(right)))
     return accuracy
+
+
+def evaluate_detections(dataset: fo.Dataset) -> dict[str, float]:
+    """AP at IoU 0.5 by split, the mean over its classes, from FiftyOne's own evaluation."""
+    if dataset.has_evaluation(DETECTION_EVAL_KEY):
+        dataset.delete_evaluation(DETECTION_EVAL_KEY)
+    results = dataset.match_tags(SCENE).evaluate_detections(
+        DETECTION_FIELD,
+        gt_field="objects",
+        eval_key=DETECTION_EVAL_KEY,
+        compute_mAP=True,
+        iou_threshs=[0.5],
+        classes=list(CLASSES),
+        progress=False,
+    )
+    return {"seen": results.mAP(classes=list(SEEN)), "unseen": results.mAP(classes=list(UNSEEN))}
 
 
 def save_views(dataset: fo.Dataset) -> None:
@@ -91,18 +124,30 @@ def save_views(dataset: fo.Dataset) -> None:
     objects = dataset.match_tags(OBJECT)
     dataset.save_view("objects", objects, overwrite=True)
     dataset.save_view("mistakes", objects.match(~F(EVAL_KEY)), overwrite=True)
+    dataset.save_view("scenes", dataset.match_tags(SCENE), overwrite=True)
 
 
-def format_accuracy(accuracy: dict[str, tuple[int, float]], num_classes: int) -> str:
-    """The accuracies as a small table, with the harmonic mean of seen and unseen."""
-    seen, unseen = accuracy["seen"][1], accuracy["unseen"][1]
-    harmonic = 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0
+def format_results(
+    accuracy: dict[str, tuple[int, float]], precision: dict[str, float], num_classes: int
+) -> str:
+    """Accuracy and average precision as a small table, with harmonic means."""
     rows = [
-        f"{'classes':<34}{'objects':>8}{'top-1':>8}",
-        f"{'seen in training':<34}{accuracy['seen'][0]:>8}{seen:>8.3f}",
-        f"{'never seen in training':<34}{accuracy['unseen'][0]:>8}{unseen:>8.3f}",
-        f"{'harmonic mean':<34}{'':>8}{harmonic:>8.3f}",
-        f"Each object was named by one of {num_classes} class names; chance is "
-        f"{1 / num_classes:.3f}.",
+        f"{'':<26}{'objects':>8}{'top-1':>8}{'AP50':>8}",
+        *(
+            f"{name:<26}{accuracy[split][0]:>8}{accuracy[split][1]:>8.3f}{precision[split]:>8.3f}"
+            for split, name in (
+                ("seen", "seen in training"),
+                ("unseen", "never seen in training"),
+            )
+        ),
+        f"{'harmonic mean':<26}{'':>8}"
+        f"{_harmonic(accuracy['seen'][1], accuracy['unseen'][1]):>8.3f}"
+        f"{_harmonic(precision['seen'], precision['unseen']):>8.3f}",
+        f"top-1: cut-out objects named by one of {num_classes} class names (chance "
+        f"{1 / num_classes:.3f}); AP50: objects found and named in scenes.",
     ]
     return "\n".join(rows) + "\n"
+
+
+def _harmonic(a: float, b: float) -> float:
+    return 2 * a * b / (a + b) if a + b > 0 else 0.0
