@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zs_operators.shapes.dataset import OBJECT, SCENE, load_shapes_dataset
@@ -34,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--app", action="store_true", help="open the FiftyOne App on the result")
     options = parser.parse_args(argv)
 
+    # FiftyOne would greet people with a warning about the version of its own database
+    os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")
     say = sys.stdout.write
     say("Making the shapes dataset …\n")
     dataset = load_shapes_dataset(options.name, num_scenes=options.scenes, fresh=options.fresh)
@@ -46,17 +51,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     precision = evaluate_detections(dataset)
     save_views(dataset)
     say(format_results(accuracy, precision, num_classes=len(CLASSES)))
-    say(
-        f"\nLook at it:  fiftyone app launch {dataset.name}    (or: zs demo --app)\n"
-        "In the App: saved views 'objects', 'mistakes' and 'scenes'; press ` and choose "
-        "'Classify images by text' or 'Detect objects by text' to try class names of your own.\n"
-    )
+    say("\n" + where_to_look(dataset.name))
     if options.app:
         import fiftyone as fo
 
         session = fo.launch_app(dataset, view=objects)
         session.wait(-1)
     return 0
+
+
+def where_to_look(name: str) -> str:
+    """How to open the result, with commands that work from here."""
+    from zs_operators.install import find_installed
+
+    folder = Path(sys.executable).parent
+    on_path = shutil.which("zs") is not None
+    prefix = "" if on_path else f"{os.path.relpath(folder)}{os.sep}"
+    lines = [
+        f"Open it:     {prefix}zs demo --app     (or: {prefix}fiftyone app launch {name})",
+        "Saved views: 'objects' and 'mistakes' (classified), 'scenes' (detected)",
+    ]
+    if find_installed():
+        lines.append("Your turn:   press ` in the App and choose 'Classify images by text'")
+    else:
+        lines.append(
+            f"Your turn:   {prefix}zs install, then press ` in the App and choose "
+            "'Classify images by text'"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def classify_objects(dataset: fo.Dataset) -> RunReport:

@@ -43,9 +43,13 @@ def load_shapes_dataset(
         fresh (False): delete and make it anew
 
     Raises:
-        InvalidInputError: if a dataset of that name exists and was not made by this function
+        InvalidInputError: if ``num_scenes`` is below 1, or a dataset of that name exists and was
+            not made by this function
     """
     import fiftyone as fo
+
+    if num_scenes < 1:
+        raise InvalidInputError(f"num_scenes={num_scenes} must be at least 1.")
 
     made = {"made_by": "zs_operators.shapes", "version": _VERSION, "num_scenes": num_scenes}
     if fo.dataset_exists(name):
