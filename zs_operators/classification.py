@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from zs_operators import fields, labels, provenance
 from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
 from zs_operators.errors import VocabularyError
+from zs_operators.progress import show_progress
 from zs_operators.report import LABELED, REJECTED, Progress, RunReport
-from zs_operators.runner import Run, RunOptions, show_progress
+from zs_operators.runner import Run, RunOptions
 from zs_operators.samples import check_samples, class_names
 from zs_operators.targets import FieldTarget
 from zs_operators.vocabulary import Vocabulary

@@ -19,10 +19,11 @@ from zs_operators.classification import (
 )
 from zs_operators.detector import DetectItem, DetectOptions, DetectPrediction, ZeroShotDetector
 from zs_operators.errors import InvalidInputError
+from zs_operators.progress import show_progress
 from zs_operators.proposal_loading import DEFAULT_PROPOSER
 from zs_operators.region_fields import ExistingBoxes, images_of, label_path, read_boxes
 from zs_operators.report import LABELED, NO_PROMPTS, NOTHING_FOUND, Progress, RunReport
-from zs_operators.runner import Run, RunOptions, show_progress
+from zs_operators.runner import Run, RunOptions
 from zs_operators.samples import check_samples
 from zs_operators.targets import FieldTarget, SourceTarget
 from zs_operators.weights import DEFAULT_CLIP

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -379,27 +379,6 @@ class Run:
             f"No sample of this run could be labelled ({outcomes}). First reason: "
             f"{reasons[0] if reasons else 'unknown'}. All reasons are in field {sidecar!r}."
         )
-
-
-def show_progress(
-    steps: Generator[Progress, None, RunReport], progress: bool | Callable | None
-) -> RunReport:
-    """Runs ``steps`` to the end behind FiftyOne's progress bar.
-
-    Args:
-        steps: a run
-        progress: True, False, None for FiftyOne's default, or a callback that gets the bar
-    """
-    import fiftyone.core.utils as fou
-
-    first = next(steps)
-    with fou.ProgressBar(total=first.total, progress=progress) as bar:
-        bar.set_iteration(first.done)
-        while True:
-            try:
-                bar.set_iteration(next(steps).done)
-            except StopIteration as end:
-                return end.value
 
 
 def outcome_of(error: Exception) -> str:
