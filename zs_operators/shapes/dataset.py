@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import fiftyone as fo
 
 #: Scenes of this dataset begin here: no training, validation or test scene has these seeds.
-FIRST_SEED = 900_000_000
+FIRST_SEED = 970_000_000
 #: Tags of the two kinds of samples.
 SCENE, OBJECT = "scene", "object"
 #: An object is cut out with this much of its surroundings: its box, scaled about its centre.
