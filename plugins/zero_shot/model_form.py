@@ -1,0 +1,134 @@
+"""Inputs for the model: which one, where its weights come from, and how it runs here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from zs_operators.errors import ZeroShotError
+
+from . import forms, params
+
+if TYPE_CHECKING:
+    from zs_operators.weights import WeightsPlan
+
+
+def model(inputs: types.Object, ctx, kind: str = "clip") -> WeightsPlan | None:
+    """Asks for the model and says what its weights need: nothing, a download, or a file."""
+    from zs_operators import weights
+
+    entries = weights.models(kind)
+    view = types.DropdownView()
+    for entry in entries:
+        view.add_choice(entry.name, label=_model_label(ctx, kind, entry.name))
+    view.add_choice(params.CUSTOM_MODEL, label="Another open_clip model or local weights")
+    # A plain string: scripts may name any architecture
+    inputs.str("model", default=weights.DEFAULT_CLIP, label="Model", view=view)
+    if ctx.params.get("model") == params.CUSTOM_MODEL:
+        inputs.str(
+            "architecture",
+            label="Architecture",
+            description="As open_clip names it, for example ViT-B-32",
+            view=types.TextFieldView(space=6),
+        )
+        inputs.str(
+            "weights",
+            label="Weights",
+            description="A pretrained tag, or the path of a local file or folder",
+            view=types.TextFieldView(space=6),
+        )
+    values = params.flat(ctx.params)
+    try:
+        name, chosen = params.model_and_weights(values)
+        plan = _plan(kind, name or weights.DEFAULT_CLIP, chosen)
+    except ZeroShotError as error:
+        forms.refuse(inputs, "model_state", "This model cannot be used", str(error))
+        return None
+    _model_notice(inputs, plan)
+    return plan
+
+
+def performance(inputs: types.Object) -> None:
+    """A folded section: batch size, device, precision and workers; the defaults are measured."""
+    section = forms.section(inputs, "performance", "Device and speed")
+    section.int(
+        "batch_size",
+        min=1,
+        label="Batch size",
+        description="Images encoded at once; empty: chosen for the device",
+        view=types.FieldView(space=6),
+    )
+    section.int(
+        "workers",
+        min=1,
+        label="Reader threads",
+        description="Threads that read images ahead; empty: chosen for the machine",
+        view=types.FieldView(space=6),
+    )
+    device = types.DropdownView(space=6)
+    for name in devices():
+        device.add_choice(name, label={"auto": "Automatic"}.get(name, name.upper()))
+    section.enum("device", device.values(), default="auto", label="Device", view=device)
+    precision = types.DropdownView(space=6)
+    for name in ("auto", "fp32", "bf16", "fp16"):
+        precision.add_choice(name, label={"auto": "Automatic"}.get(name, name))
+    section.enum("precision", precision.values(), default="auto", label="Precision", view=precision)
+
+
+def devices() -> list[str]:
+    """Devices a model could run on here, told without importing torch, which takes seconds."""
+    found = ["auto", "cpu"]
+    if os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg"):
+        found.append("cuda")
+    if sys.platform == "darwin":
+        found.append("mps")
+    return found
+
+
+@foo.execution_cache(prompt_scoped=True, residency="ephemeral")
+def _model_label(ctx, kind: str, name: str) -> str:
+    from zs_operators import weights
+
+    entry = next(entry for entry in weights.models(kind) if entry.name == name)
+    parts = [entry.name]
+    if entry.architecture != entry.name:
+        parts.append(entry.architecture)
+    try:
+        plan = _plan(kind, entry.name, None)
+    except ZeroShotError:
+        parts.append("not available")
+    else:
+        state = {"bundled": "comes with the plugin", "cached": "on this machine"}
+        parts.append(state.get(plan.state, f"download of {entry.size_mb:,.0f} MB"))
+    return " · ".join(parts)
+
+
+def _plan(kind: str, name: str, chosen: str | None) -> WeightsPlan:
+    from zs_operators import weights
+
+    return weights.plan_weights(kind, name, chosen)
+
+
+def _model_notice(inputs: types.Object, plan: WeightsPlan) -> None:
+    licence = f" · licence {plan.licence}" if plan.licence else ""
+    if plan.state == "download":
+        size = f" ({plan.size_mb:,.0f} MB)" if plan.size_mb else ""
+        inputs.view(
+            "model_state",
+            types.Warning(
+                label=f"The weights will be downloaded{size}",
+                description=f"Once, from {plan.source or 'their publisher'}{licence}",
+            ),
+        )
+    elif plan.state == "random":
+        inputs.view(
+            "model_state",
+            types.Warning(
+                label="The weights are random",
+                description="For timing only: labels will mean nothing",
+            ),
+        )

@@ -1,0 +1,216 @@
+"""The dialog after a run, and the operators behind the buttons of a run's dialogs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+from bson import json_util
+
+from . import forms, running
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+    from zs_operators.report import RunReport
+
+SHOW_OPERATOR = "@zs/operators/show_outcomes"
+
+FAILED = "failed"
+REJECTED = "rejected"
+UNCERTAIN = "uncertain"
+
+_MAX_LABELS_SHOWN = 12
+
+_WORDS = {
+    "labeled": "Labeled",
+    "rejected": "Rejected",
+    "nothing_found": "Nothing found",
+    "no_prompts": "Without prompts",
+    "missing_media": "File missing",
+    "unreadable_media": "File unreadable",
+    "unsupported_media": "File type not supported",
+    "too_large": "Image too large",
+    "out_of_memory": "Out of memory",
+    "model_error": "Model error",
+}
+
+
+def summary(report: RunReport, samples) -> tuple[types.Property, dict]:
+    """Schema and data of the dialog that ends a run.
+
+    Args:
+        report: what the run did
+        samples: the collection that was processed; the buttons show parts of it
+    """
+    outputs = types.Object()
+    _headline(outputs, report)
+    results = {}
+    if set(report.counts) - {"labeled"}:
+        results["outcomes"] = _outcome_rows(report)
+        table = types.TableView(label="Outcomes")
+        table.add_column("outcome", label="Outcome")
+        table.add_column("images", label="Images")
+        outputs.list("outcomes", types.Object(), view=table)
+    if report.labels:
+        results["labels"] = _label_rows(report)
+        table = types.TableView(label=f"Labels in {report.label_field}")
+        table.add_column("label", label="Label")
+        table.add_column("images", label="Images")
+        table.add_column("share", label="Share")
+        outputs.list("labels", types.Object(), view=table)
+    for index, warning in enumerate(report.warnings):
+        outputs.view(f"warning_{index}", types.Warning(label=forms.escaped(warning)))
+    stages = json_util.dumps(samples.view()._serialize())
+    for kind, label, description in _next_steps(report):
+        outputs.view(
+            f"show_{kind}",
+            types.Button(
+                label=label,
+                description=description,
+                operator=SHOW_OPERATOR,
+                params={"kind": kind, "label_field": report.label_field, "stages": stages},
+                variant="outlined",
+                space=4,
+            ),
+        )
+    return types.Property(outputs), results
+
+
+def outcome_view(samples, label_field: str, kind: str) -> fo.DatasetView:
+    """The part of ``samples`` with a given outcome.
+
+    Args:
+        samples: a dataset or view
+        label_field: the field of the run
+        kind: ``"failed"`` (has a reason in the error field), ``"rejected"``, or ``"uncertain"``
+            (labeled, least margin first)
+    """
+    import fiftyone as fo
+    from fiftyone import ViewField as F
+
+    from zs_operators.fields import error_field
+
+    if kind == FAILED:
+        return samples.exists(error_field(label_field))
+    if kind == REJECTED:
+        return samples.match(F(f"{label_field}.rejected_by") != None)  # noqa: E711
+    labeled = samples.match(F(f"{label_field}.rejected_by") == None)  # noqa: E711
+    field = samples._dataset.get_field(label_field)
+    if issubclass(field.document_type, fo.Classifications):
+        margin = F(f"{label_field}.classifications.margin").max()
+    else:
+        margin = F(f"{label_field}.margin")
+    return labeled.exists(label_field).sort_by(margin)
+
+
+class ShowOutcomes(foo.Operator):
+    """Sets the App's view to the failed, rejected or least certain samples of a run."""
+
+    @property
+    def config(self):
+        return foo.OperatorConfig(
+            name="show_outcomes",
+            label="Show samples of a zero-shot run by outcome",
+            unlisted=True,
+            risk_level=types.RiskLevel.LOW,
+        )
+
+    def execute(self, ctx):
+        import fiftyone.core.view as fov
+
+        from zs_operators.fields import error_field
+
+        kind, label_field = ctx.params["kind"], ctx.params["label_field"]
+        stages = json_util.loads(ctx.params.get("stages") or "[]")
+        samples = fov.DatasetView._build(ctx.dataset, stages)
+        ctx.ops.set_view(outcome_view(samples, label_field, kind))
+        shown = error_field(label_field) if kind == FAILED else label_field
+        ctx.ops.set_active_fields([*(ctx.active_fields or []), shown])
+
+
+class StopRun(foo.Operator):
+    """Stops a run that the App is showing, after its current chunk."""
+
+    @property
+    def config(self):
+        return foo.OperatorConfig(
+            name="stop_run",
+            label="Stop a zero-shot run",
+            unlisted=True,
+            risk_level=types.RiskLevel.LOW,
+        )
+
+    def execute(self, ctx):
+        if running.request_stop(ctx.params.get("token", "")):
+            ctx.ops.notify("Stopping after the current batch…")
+        else:
+            ctx.ops.notify("This run is already over", variant="warning")
+
+
+def _headline(outputs: types.Object, report: RunReport) -> None:
+    total = sum(report.counts.values())
+    labeled = report.counts.get("labeled", 0)
+    outputs.view("title", types.Header(label="Images classified", divider=True))
+    field = forms.escaped(report.label_field)
+    label = f"{labeled:,} of {total:,} images have a label in {field}"
+    if report.resumed and not total:
+        label = f"Nothing left to do: an earlier run has labeled all of them in {field}"
+    seconds = running.duration(report.seconds.get("total", 0.0))
+    detail = f"{seconds} · {report.images_per_second:.1f} images/s"
+    if report.resumed:
+        detail += f" · {report.resumed:,} were done by an earlier run and kept"
+    if report.num_failed:
+        detail += f" · reasons of failures are in {forms.escaped(report.error_field)}"
+    view = types.Success if labeled == total else types.Warning
+    outputs.view("headline", view(label=label, description=detail))
+
+
+def _outcome_rows(report: RunReport) -> list[dict]:
+    return [
+        {"outcome": _WORDS.get(outcome, outcome), "images": f"{int(count):,}"}
+        for outcome, count in report.counts.items()
+        if count
+    ]
+
+
+def _label_rows(report: RunReport) -> list[dict]:
+    ranked = sorted(report.labels.items(), key=lambda item: (-item[1], item[0]))
+    total = sum(report.labels.values())
+    rows = [
+        {"label": str(name), "images": f"{int(count):,}", "share": f"{count / total:.0%}"}
+        for name, count in ranked[:_MAX_LABELS_SHOWN]
+    ]
+    rest = ranked[_MAX_LABELS_SHOWN:]
+    if rest:
+        count = sum(count for _, count in rest)
+        rows.append(
+            {
+                "label": f"{len(rest)} other labels",
+                "images": f"{int(count):,}",
+                "share": f"{count / total:.0%}",
+            }
+        )
+    return rows
+
+
+def _next_steps(report: RunReport) -> list[tuple[str, str, str]]:
+    steps = []
+    if report.num_failed:
+        steps.append(
+            (FAILED, f"Show {report.num_failed:,} failed", "Show the images that got no label")
+        )
+    if report.counts.get("rejected"):
+        steps.append(
+            (
+                REJECTED,
+                f"Show {report.counts['rejected']:,} rejected",
+                "Show the images no class was certain enough for",
+            )
+        )
+    if report.counts.get("labeled"):
+        steps.append(
+            (UNCERTAIN, "Show least certain first", "Sort the labeled images by their margin")
+        )
+    return steps

@@ -1,0 +1,192 @@
+"""What a form or a script put into ``ctx.params`` -> arguments of the engine's functions.
+
+A form groups some inputs under a folded section and asks for class names and templates in several
+ways; a script passes the engine's own argument names. Both end up here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from zs_operators.errors import InvalidInputError, VocabularyError
+
+#: Folded sections of the forms: their inputs arrive nested under these names.
+SECTIONS = ("rejection", "output", "performance")
+
+#: Choice of the model picker that asks for an architecture and weights instead.
+CUSTOM_MODEL = "custom"
+
+#: Choice of the template picker that asks for the templates themselves.
+CUSTOM_TEMPLATES = "custom"
+
+#: Choice of the class field picker that stands for ``dataset.default_classes``.
+DEFAULT_CLASSES = "(default classes of the dataset)"
+
+MAX_CLASS_FILE_BYTES = 1_000_000
+CLASS_FILE_TYPES = (".txt", ".yaml", ".yml", ".json")
+
+
+def flat(params: Mapping[str, Any]) -> dict[str, Any]:
+    """``params`` with the folded sections opened and empty inputs left out."""
+    values = {}
+    for section in SECTIONS:
+        values.update(params.get(section) or {})
+    values.update({name: value for name, value in params.items() if name not in SECTIONS})
+    return {name: value for name, value in values.items() if value is not None and value != ""}
+
+
+def arguments(params: Mapping[str, Any], samples, names: tuple[str, ...]) -> dict[str, Any]:
+    """Keyword arguments for the engine: classes, templates, background and model, then ``names``.
+
+    Args:
+        params: ``ctx.params``
+        samples: the collection that is processed, for class names taken from a label field
+        names: further arguments that are passed on as they are
+
+    Raises:
+        VocabularyError: if there are no usable class names or templates
+        InvalidInputError: if an architecture is asked for and not named
+    """
+    values = flat(params)
+    model, weights = model_and_weights(values)
+    found = {
+        "classes": classes(values, samples),
+        "templates": templates(values),
+        "background": background(values),
+        "model": model,
+        "weights": weights,
+    }
+    found.update({name: values[name] for name in names if name in values})
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def classes(values: Mapping[str, Any], samples) -> Any:
+    """Class names as :meth:`zs_operators.Vocabulary.parse` takes them.
+
+    Raises:
+        VocabularyError: if there are none, or the file or field that holds them is unusable
+    """
+    if "classes" in values:
+        return values["classes"]
+    source = values.get("class_source", "typed")
+    if source == "field":
+        from zs_operators.samples import class_names
+
+        field = values.get("class_field")
+        if not field:
+            raise VocabularyError("Choose the label field whose classes are wanted.")
+        return class_names(samples, None if field == DEFAULT_CLASSES else field)
+    if source == "file":
+        return _class_file(values.get("class_file"))
+    from zs_operators.vocabulary import parse_lines
+
+    text = values.get("class_names", "")
+    if not text.strip():
+        raise VocabularyError("Type at least one class name, one a line.")
+    return parse_lines(text)
+
+
+def templates(values: Mapping[str, Any]) -> Any:
+    """Name of a template set, or a list of templates; None if neither was given.
+
+    Raises:
+        VocabularyError: if custom templates were chosen and none is there
+    """
+    chosen = values.get("templates")
+    if chosen != CUSTOM_TEMPLATES:
+        return chosen
+    lines = _lines(values.get("custom_templates", ""))
+    if not lines:
+        raise VocabularyError("Type at least one template, for example: a photo of a {}.")
+    return lines
+
+
+def background(values: Mapping[str, Any]) -> list[str] | None:
+    """Background prompts, one a line in a form, or a list from a script."""
+    given = values.get("background")
+    if isinstance(given, str):
+        return _lines(given) or None
+    return list(given) if given else None
+
+
+def model_and_weights(values: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Model and weights as :func:`zs_operators.weights.plan_weights` takes them.
+
+    Raises:
+        InvalidInputError: if a custom model was chosen without its architecture
+    """
+    model = values.get("model")
+    if model != CUSTOM_MODEL:
+        return model, values.get("weights")
+    architecture = values.get("architecture")
+    weights = values.get("weights")
+    if not architecture and not weights:
+        raise InvalidInputError("Name an open_clip architecture, for example ViT-B-32.")
+    return architecture or weights, weights if architecture else None
+
+
+def vocabulary(values: Mapping[str, Any], samples):
+    """The vocabulary a run with these values would use, for previews.
+
+    Raises:
+        VocabularyError: as the run itself would
+    """
+    from zs_operators.classification import parse_classes
+
+    spec = classes(values, samples)
+    options = {"templates": templates(values), "background": background(values)}
+    options = {name: value for name, value in options.items() if value is not None}
+    if isinstance(spec, str):
+        return parse_classes(samples, spec, **options)
+    # A form is resolved again at every keystroke: parse only when the words have changed
+    return _parse(json.dumps(spec), json.dumps(options, sort_keys=True))
+
+
+@functools.lru_cache(maxsize=32)
+def _parse(spec: str, options: str):
+    from zs_operators.vocabulary import Vocabulary
+
+    return Vocabulary.parse(json.loads(spec), **json.loads(options))
+
+
+def _class_file(uploaded: Mapping[str, Any] | None) -> list:
+    if not uploaded or not uploaded.get("content"):
+        raise VocabularyError("Choose a file with class names (.txt, .yaml or .json).")
+    name = PurePath(uploaded.get("name") or "classes.txt").name
+    suffix = PurePath(name).suffix.lower()
+    if suffix not in CLASS_FILE_TYPES:
+        raise VocabularyError(f"{name}: class names come as .txt, .yaml, .yml or .json files.")
+    try:
+        content = base64.b64decode(uploaded["content"], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise VocabularyError(f"{name}: the upload is damaged; choose the file again.") from error
+    if len(content) > MAX_CLASS_FILE_BYTES:
+        raise VocabularyError(
+            f"{name} holds {len(content):,} bytes; at most {MAX_CLASS_FILE_BYTES:,} are read."
+        )
+    return list(_parse_class_file(content, name))
+
+
+@functools.lru_cache(maxsize=8)
+def _parse_class_file(content: bytes, name: str) -> tuple:
+    from zs_operators.class_files import read_classes
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(content)
+        try:
+            return tuple(read_classes(path))
+        except VocabularyError as error:
+            # The person knows the file they chose, not the copy it was read from
+            raise VocabularyError(str(error).replace(str(path), name)) from error
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]

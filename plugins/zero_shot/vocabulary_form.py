@@ -1,0 +1,167 @@
+"""Inputs for the words: class names, prompt templates, and the prompts they make."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import fiftyone.operators.types as types
+
+from zs_operators.errors import InvalidInputError
+
+from . import forms, params
+
+if TYPE_CHECKING:
+    from fiftyone.core.collections import SampleCollection
+
+    from zs_operators.vocabulary import Vocabulary
+
+_PROMPTS_SHOWN = 5
+
+
+def class_names(inputs: types.Object, ctx, samples: SampleCollection) -> None:
+    """Asks for class names: typed, from a label field, or from a file."""
+    if "classes" in ctx.params:
+        return
+    source = types.TabsView(label="Classes")
+    source.add_choice("typed", label="Type them")
+    source.add_choice("field", label="From a label field")
+    source.add_choice("file", label="From a file")
+    inputs.enum("class_source", source.values(), default="typed", view=source)
+    chosen = ctx.params.get("class_source", "typed")
+    if chosen == "field":
+        _class_field(inputs, samples)
+    elif chosen == "file":
+        inputs.uploaded_file(
+            "class_file",
+            label="File with class names",
+            description="One class a line (.txt), or a list or mapping (.yaml, .json); at most "
+            f"{params.MAX_CLASS_FILE_BYTES // 1000:,} kB",
+            view=types.FileView(
+                types=",".join(params.CLASS_FILE_TYPES),
+                max_size=params.MAX_CLASS_FILE_BYTES,
+                max_size_error_message="This file is too large for a list of class names",
+            ),
+        )
+    else:
+        prop = inputs.str(
+            "class_names",
+            label="Class names",
+            description="One class a line. Other names to encode follow a colon: "
+            "car: car, sedan, hatchback",
+            view=types.TextFieldView(multiline=True, rows=5),
+        )
+        if not (ctx.params.get("class_names") or "").strip():
+            prop.invalid = True
+            prop.error_message = "Type at least one class name"
+
+
+def templates(inputs: types.Object, ctx) -> None:
+    """Asks for the prompt templates."""
+    from zs_operators.vocabulary import TEMPLATE_SETS
+
+    if isinstance(ctx.params.get("templates"), (list, tuple)):
+        return
+    words = {
+        "simple": "Simple",
+        "openai_imagenet": "OpenAI ImageNet",
+        "none": "None: the class name alone",
+    }
+    view = types.DropdownView()
+    for name, lines in TEMPLATE_SETS.items():
+        count = f"{len(lines)} template{'s' if len(lines) > 1 else ''}"
+        view.add_choice(name, label=f"{words.get(name, name)} ({count})")
+    view.add_choice(params.CUSTOM_TEMPLATES, label="Your own")
+    # A plain string: a script may name a single template
+    inputs.str(
+        "templates",
+        default="simple",
+        label="Prompt templates",
+        description="Each class name is put into each template; a class is the mean of its prompts",
+        view=view,
+    )
+    if ctx.params.get("templates") == params.CUSTOM_TEMPLATES:
+        inputs.str(
+            "custom_templates",
+            required=True,
+            label="Templates",
+            description="One a line; {} stands for the class name",
+            view=types.TextFieldView(
+                multiline=True, rows=3, placeholder="an aerial photo of a {}."
+            ),
+        )
+
+
+def preview(inputs: types.Object, ctx, samples: SampleCollection) -> Vocabulary | None:
+    """Shows the exact prompts that will be encoded, or what is wrong with them."""
+    values = params.flat(ctx.params)
+    if not _has_classes(values):
+        return None
+    try:
+        vocabulary = params.vocabulary(values, samples)
+    except InvalidInputError as error:
+        forms.refuse(inputs, "prompts", "The class names or templates are not usable", str(error))
+        return None
+    inputs.view(
+        "prompts",
+        types.Notice(
+            label=f"{_count(vocabulary.num_prompts, 'prompt')} for "
+            f"{_count(len(vocabulary.classes), 'class')}",
+            description="\n".join(f"- {line}" for line in _shown_prompts(vocabulary)),
+        ),
+    )
+    for index, warning in enumerate(vocabulary.warnings):
+        inputs.view(f"prompt_warning_{index}", types.Warning(label=forms.escaped(warning)))
+    return vocabulary
+
+
+def _class_field(inputs: types.Object, samples: SampleCollection) -> None:
+    from zs_operators.samples import label_fields
+
+    names = label_fields(samples)
+    if samples._dataset.default_classes:
+        names.append(params.DEFAULT_CLASSES)
+    if not names:
+        forms.refuse(
+            inputs, "class_field", "There is no label field", "Type the class names instead."
+        )
+        return
+    schema = samples.get_field_schema()
+    view = types.DropdownView()
+    for name in names:
+        field = schema.get(name)
+        kind = f" · {field.document_type.__name__}" if field is not None else ""
+        view.add_choice(name, label=f"{name}{kind}")
+    inputs.enum(
+        "class_field",
+        names,
+        required=True,
+        label="Label field with the classes",
+        description="Its labels become the class names",
+        view=view,
+    )
+
+
+def _has_classes(values: dict) -> bool:
+    source = "classes" if "classes" in values else values.get("class_source", "typed")
+    given = {"typed": "class_names", "field": "class_field", "file": "class_file"}
+    return bool(values.get(given.get(source, source)))
+
+
+def _shown_prompts(vocabulary: Vocabulary) -> list[str]:
+    """The first prompts exactly as they will be encoded, and what is left out."""
+    # All of them may be 80,000; the first few are in the first few classes
+    few = replace(vocabulary, classes=vocabulary.classes[:_PROMPTS_SHOWN], background=())
+    shown = [forms.escaped(prompt.text) for prompt in few.prompts()[:_PROMPTS_SHOWN]]
+    hidden = vocabulary.num_prompts - len(vocabulary.background) - len(shown)
+    if hidden:
+        shown.append(f"… and {hidden:,} more")
+    background = [forms.escaped(text) for text in vocabulary.background]
+    shown += [f"background: {text}" for text in background[:_PROMPTS_SHOWN]]
+    hidden = len(background) - _PROMPTS_SHOWN
+    return [*shown, f"… and {hidden:,} more background prompts"] if hidden > 0 else shown
+
+
+def _count(number: int, noun: str) -> str:
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"

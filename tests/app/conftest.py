@@ -1,0 +1,251 @@
+"""The real App: its server as a subprocess, its page in headless Chromium, nothing else reachable.
+
+Selectors are FiftyOne 1.22's ``data-cy`` marks, roles and texts; they all live in :class:`App`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+VIEWPORT = {"width": 1400, "height": 900}
+PATIENCE_MS = 30_000
+#: Hosts that FiftyOne's own page asks for fonts.
+FONTS = {"fonts.googleapis.com", "fonts.gstatic.com"}
+
+
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    reason = _why_not()
+    for item in items:
+        if here in Path(item.path).parents:
+            item.add_marker(pytest.mark.app)
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _why_not() -> str | None:
+    if importlib.util.find_spec("playwright") is None:
+        return "Playwright is not installed: pip install playwright"
+    if _browser() is None:
+        return f"no Chromium on PATH (looked for {', '.join(BROWSERS)}): apt-get install chromium"
+    return None
+
+
+def _browser() -> str | None:
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+class App:
+    """A page of the App, in the words of a person who uses it."""
+
+    def __init__(self, page, address: str) -> None:
+        self.page = page
+        self.address = address
+
+    def open(self, dataset, *, wait_for_grid: bool = True) -> None:
+        self.page.goto(f"{self.address}/datasets/{dataset.name}")
+        if wait_for_grid:
+            self.tiles.first.wait_for()
+        self._clear_selection()
+
+    @property
+    def tiles(self):
+        return self.page.locator('[data-cy="looker"]:has(canvas[canvas-loaded="true"])')
+
+    @property
+    def form(self):
+        return self.page.locator('[data-cy="operators-prompt-modal"]')
+
+    @property
+    def dialog(self):
+        """Progress, summary and errors of a running operator."""
+        return self.page.locator('[data-cy="operators-prompt-view-modal"]')
+
+    @property
+    def toasts(self):
+        return self.page.locator(".notistack-Snackbar")
+
+    def select(self, count: int) -> None:
+        for index in range(count):
+            tile = self.page.locator('[data-cy="looker"]').nth(index)
+            tile.hover()
+            tile.locator('label[data-cy^="looker-checkbox-"]').click()
+        self.page.locator('[data-cy="selection-count-container"]', has_text=str(count)).wait_for()
+
+    def _clear_selection(self) -> None:
+        """The server remembers what an earlier page had selected."""
+        if self.page.locator('[data-cy="selection-count-container"]').is_visible():
+            self.page.locator('[data-cy="action-manage-selected"]').click()
+            self.page.locator('[data-cy="item-action-clear-selected-samples"]').click()
+            self.page.locator('[data-cy="selection-count-container"]').wait_for(state="hidden")
+
+    def find_operator(self, label: str) -> None:
+        """Opens the operator from the operator browser."""
+        self.page.keyboard.press("Backquote")
+        self.page.locator('[data-cy="operators-browser-search"]').wait_for()
+        self.page.keyboard.type(label)
+        browser = self.page.locator('[data-cy="operators-browser"]')
+        browser.get_by_text(label, exact=True).first.click()
+        self._wait_for_defaults()
+
+    def press_placement(self, icon: str) -> None:
+        """Opens the operator from its button above the grid."""
+        self.page.locator(f'[data-cy="fo-grid-actions"] img[src*="{icon}"]').first.click()
+        self._wait_for_defaults()
+
+    def _wait_for_defaults(self) -> None:
+        """Defaults arrive after the form is first painted and undo what was typed before."""
+        from playwright.sync_api import expect
+
+        expect(self.item("Label field").locator("input")).not_to_have_value("")
+        self.page.wait_for_timeout(500)
+
+    def item(self, label: str):
+        """The part of the form with this label."""
+        exact = self.page.get_by_text(label, exact=True)
+        return self.form.locator(".MuiGrid-item").filter(has=exact).last
+
+    def fill(self, label: str, text: str) -> None:
+        box = self.item(label).locator("input, textarea:not([readonly])").first
+        box.fill(text)
+
+    def choose(self, label: str, option: str) -> None:
+        self.item(label).get_by_role("combobox").click()
+        self.page.get_by_role("option").filter(has_text=option).first.click()
+
+    def wait_until_valid(self) -> None:
+        """The App validates a moment after the last change."""
+        from playwright.sync_api import expect
+
+        expect(self.form.get_by_role("button", name="Execute")).to_be_enabled()
+        self.page.wait_for_timeout(300)
+        expect(self.form.get_by_role("button", name="Execute")).to_be_enabled()
+
+    def execute(self) -> None:
+        self.wait_until_valid()
+        self.form.get_by_role("button", name="Execute").click()
+
+    def close_dialog(self) -> None:
+        self.dialog.get_by_role("button", name="Done").click()
+        self.dialog.wait_for(state="hidden")
+
+    def screenshot(self, name: str, *, height_px: int = VIEWPORT["height"]) -> None:
+        """Rewrites ``docs/images/<name>.png`` if ZS_TEST_UPDATE_SCREENSHOTS is set."""
+        if not os.environ.get("ZS_TEST_UPDATE_SCREENSHOTS"):
+            return
+        folder = Path(__file__).parents[2] / "docs" / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.page.set_viewport_size({**VIEWPORT, "height": height_px})
+        self.page.wait_for_timeout(800)  # fades and ripples end
+        self.page.screenshot(path=folder / f"{name}.png")
+        self.page.set_viewport_size(VIEWPORT)
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory):
+    """Address of a running App server on the tests' own database and plugin folder."""
+    port = _free_port()
+    log = tmp_path_factory.mktemp("server") / "server.log"
+    command = [sys.executable, "-m", "fiftyone.server.main"]
+    command += ["--port", str(port), "--address", "127.0.0.1"]
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        _wait_until_ready(server, f"http://127.0.0.1:{port}/fiftyone", log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture(scope="module")
+def browser(address, tmp_path_factory):
+    from playwright.sync_api import expect, sync_playwright
+
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("profile"),
+            executable_path=_browser(),
+            headless=True,
+            viewport=VIEWPORT,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ],
+        )
+        context.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        context.add_init_script("window.IS_PLAYWRIGHT = true")
+        yield context
+        context.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    app = item.funcargs.get("app") if hasattr(item, "funcargs") else None
+    if app is not None and report.when == "call" and report.failed:
+        picture = Path(tempfile.gettempdir(), "zs-app-failures", f"{item.name}.png")
+        picture.parent.mkdir(exist_ok=True)
+        app.page.screenshot(path=picture)
+        report.sections.append(("page at the failure", str(picture)))
+    return report
+
+
+@pytest.fixture
+def app(browser, address):
+    """The App in a fresh page; every request that leaves its server is aborted."""
+    page = browser.new_page()
+    outside = set()
+
+    def abort(route):
+        outside.add(urlsplit(route.request.url).hostname)
+        route.abort()
+
+    page.route(lambda url: not url.startswith(address), abort)
+    yield App(page, address)
+    page.close()
+    assert outside <= FONTS, "the page asked for something outside its server"
+
+
+def _free_port() -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_until_ready(server: subprocess.Popen, url: str, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            break
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            urllib.request.urlopen(url, timeout=5).read()
+            return
+        time.sleep(0.2)
+    server.kill()
+    pytest.fail(f"the App server did not start:\n{log.read_text(errors='replace')[-3000:]}")

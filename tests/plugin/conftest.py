@@ -1,0 +1,69 @@
+"""The plugin's operator, found as FiftyOne finds it, and datasets of drawn shapes."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from zs_operators.shapes.world import make_scene
+
+URI = "@zs/operators/classify"
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """24 scenes with one object each: paths and the names of the objects."""
+    folder = tmp_path_factory.mktemp("pictures")
+    found = []
+    for seed in range(24):
+        scene = make_scene(seed, num_objects=1)
+        path = folder / f"{seed:03}.png"
+        Image.fromarray(scene.image).save(path)
+        found.append((str(path), scene.objects[0].label))
+    return found
+
+
+@pytest.fixture
+def scenes(dataset, pictures):
+    import fiftyone as fo
+
+    dataset.add_samples(
+        fo.Sample(filepath=path, ground_truth=fo.Classification(label=name))
+        for path, name in pictures
+    )
+    return dataset
+
+
+@pytest.fixture
+def operator():
+    import fiftyone.operators as foo
+
+    return foo.get_operator(URI)
+
+
+@pytest.fixture
+def context():
+    """Makes the context FiftyOne makes of a request; ``app=True``: of a request of the App."""
+    from fiftyone.operators.executor import ExecutionContext, Executor
+
+    def make(dataset=None, *, app=False, params=None, **request):
+        request["params"] = dict(params or {})
+        if dataset is not None:
+            request["dataset_name"] = dataset.name
+        if app:
+            request["operator_uri"] = URI
+        return ExecutionContext(request, executor=Executor(), operator_uri=URI)
+
+    return make
+
+
+@pytest.fixture
+def form(operator, context):
+    """Resolves the form and returns its inputs by name."""
+
+    def resolve(dataset=None, params=None, **request):
+        resolved = operator.resolve_type(context(dataset, params=params, **request), "inputs")
+        resolved.to_json()
+        return resolved.type.properties
+
+    return resolve
