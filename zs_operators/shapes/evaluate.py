@@ -76,15 +76,21 @@ def embed_images(model, preprocess, pictures: Sequence[Image.Image]):
     return torch.cat(parts)
 
 
-def class_vectors(model, tokenizer, names: Sequence[str]):
-    """(C, D) fp32: the mean over the seven simple templates of unit text embeddings, normalised."""
+def class_vectors(model, tokenizer, names: Sequence[str], templates: Sequence[str] | None = None):
+    """(C, D) fp32: the mean over templates of unit text embeddings, normalised.
+
+    Args:
+        names: C class names.
+        templates: such as "a photo of a {}."; default open_clip's seven simple ones.
+    """
     import torch
     from open_clip.zero_shot_metadata import SIMPLE_IMAGENET_TEMPLATES
 
+    templates = templates or [template("{}") for template in SIMPLE_IMAGENET_TEMPLATES]
     vectors = []
     with torch.inference_mode():
         for name in names:
-            tokens = tokenizer([template(name) for template in SIMPLE_IMAGENET_TEMPLATES])
+            tokens = tokenizer([template.format(name) for template in templates])
             vectors.append(model.encode_text(tokens, normalize=True).mean(dim=0))
         return torch.nn.functional.normalize(torch.stack(vectors), dim=-1)
 
@@ -115,7 +121,8 @@ def measure(model, preprocess, tokenizer, crowded: list[Scene], alone: list[Scen
     words = class_vectors(model, tokenizer, [f"{t} object" for t in TEXTURES])
     table["texture_word"] = _balanced((per_context[0] @ words.T).argmax(1).numpy(), textures)
     full = [f"{t} {name}" for name in CLASSES for t in TEXTURES]
-    own = class_vectors(model, tokenizer, full).reshape(len(CLASSES), len(TEXTURES), -1)
+    own = class_vectors(model, tokenizer, full, ["a photo of a {}."])
+    own = own.reshape(len(CLASSES), len(TEXTURES), -1)
     scores = torch.einsum("nd,ntd->nt", per_context[0], own[torch.as_tensor(labels)])
     table["texture_in_full_name"] = _balanced(scores.argmax(1).numpy(), textures)
 

@@ -20,6 +20,7 @@ CONFIG = {
     "anchor_sizes_px": [[24, 34], [48, 68], [96, 136]],
     "anchor_aspect_ratios": [0.65, 1.0, 1.54],
     "box_head_width": 128,
+    "proposals_per_image": 300,
     "min_size_px": 192,
     "max_size_px": 320,
 }
@@ -55,6 +56,11 @@ def build_shapes_proposer(config: dict | None = None) -> FasterRCNN:
         rpn_anchor_generator=anchors,
         box_head=TwoMLPHead(channels * 7 * 7, c["box_head_width"]),
         box_predictor=FastRCNNPredictor(c["box_head_width"], c["num_classes"]),
+        # With torchvision's 2000 proposals and 512 boxes an image, training is mostly RoIAlign.
+        rpn_pre_nms_top_n_train=400,
+        rpn_post_nms_top_n_train=200,
+        rpn_post_nms_top_n_test=c["proposals_per_image"],
+        box_batch_size_per_image=64,
     )
 
 

@@ -47,27 +47,35 @@ def frame(scene: Scene, size_px: int) -> tuple[np.ndarray, np.ndarray, float]:
 
 def prompt_image(
     scene: Scene, scale: float, rng: np.random.Generator
-) -> tuple[np.ndarray, torch.Tensor | None, torch.Tensor | None]:
-    """Prompts of one kind for up to four objects (with repeats) of a scene, in frame px.
+) -> tuple[list[int], torch.Tensor | None, torch.Tensor | None]:
+    """Prompts of one kind for up to four objects of a scene, in frame px.
 
     Returns:
-        object indices (P,); points (P, 1, 2) or None; boxes (P, 4) or None.
+        object indices (P,), -1 for a click on the background; points (P, 1, 2) or None;
+        boxes (P, 4) or None.
     """
-    chosen = rng.permutation(len(scene.objects))[:PROMPTS]
+    chosen = rng.permutation(len(scene.objects))[:PROMPTS].tolist()
     kind = rng.random()
     points = boxes = None
+    if kind < 0.45:
+        chosen.append(-1)
     if kind < 0.45 or kind >= 0.80:
-        points = []
-        for index in chosen:
-            ys, xs = np.nonzero(scene.objects[index].mask)
-            k = int(rng.integers(len(ys)))
-            points.append([(xs[k] + 0.5) * scale, (ys[k] + 0.5) * scale])
-        points = torch.tensor(np.array(points), dtype=torch.float32)[:, None]
+        empty = ~np.any([item.mask for item in scene.objects], axis=0)
+        masks = [empty if index < 0 else scene.objects[index].mask for index in chosen]
+        clicks = [_pixel_of(mask, rng) for mask in masks]
+        points = torch.tensor(np.array(clicks) * scale, dtype=torch.float32)[:, None]
     if kind >= 0.45:
         boxes = np.array([scene.objects[index].box_px for index in chosen]) * scale
         sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
         boxes = torch.tensor(boxes + rng.normal(0.0, 0.03, boxes.shape) * sides).float()
     return chosen, points, boxes
+
+
+def _pixel_of(mask: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+    """The centre (x, y) of a random true pixel."""
+    ys, xs = np.nonzero(mask)
+    k = int(rng.integers(len(ys)))
+    return xs[k] + 0.5, ys[k] + 0.5
 
 
 def decode(
@@ -89,13 +97,17 @@ def decode(
 def mask_loss(
     logits: torch.Tensor, iou: torch.Tensor, truth: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss over prompts, and the mean IoU of the single mask.
+    """Loss over prompts, and the mean IoU of the single mask over prompts on objects.
+
+    Clicks on the background teach only the IoU head, to predict 0: that keeps "segment everything"
+    clean. Meta's Sam was not trained so.
 
     Args:
         logits: (P, 4, h, w).
         iou: (P, 4), what the IoU head predicts.
-        truth: (P, h, w) 0-1.
+        truth: (P, h, w) 0-1; all 0 for a click on the background.
     """
+    on_object = truth.sum((1, 2)) > 0
     truth = truth[:, None].expand_as(logits)
     probability = logits.sigmoid()
     wrong = (probability - truth).abs()
@@ -104,12 +116,11 @@ def mask_loss(
     focal = (wrong.square() * cross_entropy).sum((2, 3)) / truth.sum((2, 3)).clamp(min=4.0)
     overlap = (probability * truth).sum((2, 3))
     dice = 1 - (2 * overlap + 1) / (probability.sum((2, 3)) + truth.sum((2, 3)) + 1)
-    each = 2.0 * focal + dice
-    multi = each[:, 1:]
+    each = (2.0 * focal + dice)[on_object]
+    masks = each[:, 0] + each[:, 1:].amin(dim=1) + 0.05 * each[:, 1:].mean(dim=1)
     mask, solid = logits.detach() > 0, truth > 0.5
     real = (mask & solid).sum((2, 3)) / (mask | solid).sum((2, 3)).clamp(min=1)
-    loss = each[:, 0] + multi.amin(dim=1) + 0.05 * multi.mean(dim=1)
-    return (loss + 2.0 * (iou - real).square().mean(dim=1)).mean(), real[:, 0].mean()
+    return masks.mean() + 2.0 * (iou - real).square().mean(), real[on_object, 0].mean()
 
 
 def train(*, seed: int, steps: int, out: Path, batch_size: int = 6) -> None:
@@ -136,11 +147,10 @@ def train(*, seed: int, steps: int, out: Path, batch_size: int = 6) -> None:
             batch, frames, embeddings.float(), strict=True
         ):
             chosen, points, boxes = prompt_image(scene, scale, rng)
-            truth = F.pad(masks[chosen], (0, size - masks.shape[2], 0, size - masks.shape[1]))
+            truth = torch.cat([masks, torch.zeros_like(masks[:1])])[chosen]  # -1: nothing
+            truth = F.pad(truth, (0, size - masks.shape[2], 0, size - masks.shape[1]))
             truth = F.avg_pool2d(truth[:, None], size // LOW_RES_PX)[:, 0]
-            with torch.autocast("cpu", torch.bfloat16):
-                logits, iou = decode(model, embedding[None], points, boxes)
-            loss, overlap = mask_loss(logits.float(), iou.float(), truth)
+            loss, overlap = mask_loss(*decode(model, embedding[None], points, boxes), truth)
             losses.append(loss)
             overlaps.append(overlap)
         loss = torch.stack(losses).mean()
