@@ -151,6 +151,7 @@ def test_classes_restrict_what_is_drawn():
         {"classes": ["red dog"]},
         {"seed": -1},
         {"seed": 1.5},
+        {"seed": "7"},
     ],
 )
 def test_impossible_requests_are_named(arguments):

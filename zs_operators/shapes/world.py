@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -121,7 +122,7 @@ def make_scene(
     """
     fewest, most = _object_range(num_objects)
     pairs = _class_pairs(classes)
-    if int(seed) != seed or seed < 0:
+    if not isinstance(seed, Integral) or seed < 0:
         raise InvalidInputError(f"seed must be a non-negative integer, not {seed!r}")
     rng = np.random.default_rng(int(seed))
     width, height = int(rng.integers(160, 321)), int(rng.integers(160, 241))
@@ -187,9 +188,9 @@ def with_article(noun: str) -> str:
 
 
 def _object_range(num_objects: int | tuple[int, int]) -> tuple[int, int]:
-    fewest, most = (
-        (num_objects, num_objects) if isinstance(num_objects, int) else tuple(num_objects)
-    )
+    if isinstance(num_objects, Integral):
+        num_objects = (num_objects, num_objects)
+    fewest, most = num_objects
     if not 0 <= fewest <= most <= MAX_OBJECTS:
         raise InvalidInputError(
             f"num_objects must be a number, or a (fewest, most) pair, within 0-{MAX_OBJECTS}, "
