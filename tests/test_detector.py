@@ -438,6 +438,30 @@ def test_ground_truth_boxes_of_scenes_are_named_right(real):
     assert sum(a == b for a, b in pairs) / len(pairs) >= 0.9
 
 
+def test_the_bundled_family_finds_and_names_objects_it_never_saw_labelled(real):
+    """End to end on fresh scenes: 64 prompts, boxes from the bundled proposer."""
+    from torchvision.ops import box_iou
+
+    from zs_operators.shapes.world import CLASSES, make_scene
+
+    proposer = load_proposer("shapes-tiny", device="cpu")
+    assert proposer.plan.state == "bundled"
+    assert proposer.precision == "fp32"
+    detector = ZeroShotDetector(real[0], Vocabulary.parse(list(CLASSES)), proposer=proposer)
+    drawn = [make_scene(78_000_000 + i) for i in range(12)]
+    items = [DetectItem(UprightImage(x.image, x.image.shape[1], x.image.shape[0])) for x in drawn]
+    found = total = 0
+    for scene, prediction in zip(drawn, detector.predict(items), strict=True):
+        boxes = torch.tensor([d.box_px for d in prediction.detections])
+        truth = torch.tensor([o.box_px for o in scene.objects], dtype=torch.float32)
+        best = box_iou(truth, boxes).argmax(dim=1).tolist()
+        overlaps = box_iou(truth, boxes).amax(dim=1)
+        total += len(scene.objects)
+        for thing, row, overlap in zip(scene.objects, best, overlaps, strict=True):
+            found += bool(overlap >= 0.5) and prediction.detections[row].label == thing.label
+    assert found / total >= 0.85
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (6000, 8000)])
 def test_images_of_any_shape(real, size):
     pixels = np.broadcast_to(np.uint8(90), (*size, 3))

@@ -90,12 +90,13 @@ def build_detector(
     """
     import torch
 
+    # what can be refused comes before the network is built
+    file = None if plan.state == "random" else _weights_file(plan, allow_download)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # so that "random" weights repeat
         module = _build(plan)
-    if plan.state == "random":
+    if file is None:
         return module.eval(), plan
-    file = _weights_file(plan, allow_download)
     sha256 = verify_weights(plan, file)
     _load(module, file, plan.architecture)
     return module.eval(), replace(plan, path=plan.path or str(file), sha256=sha256)
