@@ -144,9 +144,12 @@ def trained_agreement() -> float:
 
 
 def forward(clip, items):
+    from zs_operators.device import default_batch_size
+
+    size = default_batch_size(clip.device, clip.precision)
     begun = time.perf_counter()
-    for start in range(0, len(items), 32):
-        clip.encode_images(items[start : start + 32])
+    for start in range(0, len(items), size):
+        clip.encode_images(items[start : start + size])
     return len(items), time.perf_counter() - begun
 
 
@@ -155,7 +158,7 @@ def ours(dataset, clip, field):
 
     report = zs.classify(
         dataset, CLASSES, model=clip, label_field=field, overwrite=True, resume=False,
-        batch_size=32, progress=False,
+        progress=False,
     )  # fmt: skip
     # Text is encoded once a run whatever its length; both sides leave it out
     return len(dataset), report.seconds["total"]

@@ -14,8 +14,10 @@ import torch.nn.functional as F
 
 from zs_operators import regionclip
 from zs_operators.clip import load_clip
+from zs_operators.clip_weights import load_weights, read_state_dict
 from zs_operators.errors import WeightsError
 from zs_operators.regions import RegionEncoder
+from zs_operators.weights import plan_weights
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
 SMALL = {
@@ -203,3 +205,22 @@ def test_other_checkpoints_are_not_taken_for_one():
 def test_an_unpublished_size_is_named():
     with pytest.raises(WeightsError, match="8 stem channels and 1 blocks"):
         regionclip.architecture(checkpoint(SMALL))
+
+
+@pytest.mark.parametrize("architecture", ["RN50", "RN50x4"])
+def test_the_wrong_activation_is_refused(tmp_path, architecture):
+    """Shapes fit the architecture without QuickGELU as well; only the numbers would be wrong."""
+    file = tmp_path / "regionclip.pth"
+    state = {
+        "backbone.conv1.weight": torch.zeros(1),
+        "backbone.attnpool.positional_embedding": torch.zeros(1),
+        "lang_encoder.token_embedding.weight": torch.zeros(1),
+    }
+    torch.save({"model": state}, file)
+    assert regionclip.is_regionclip(read_state_dict(file))
+    with pytest.raises(WeightsError, match=f"{architecture}-quickgelu"):
+        load_weights(torch.nn.Linear(1, 1), file, architecture)
+
+
+def test_proposers_are_planned_by_the_same_function_as_clip():
+    assert plan_weights("proposals", "shapes-tiny").state == "bundled"

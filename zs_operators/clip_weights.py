@@ -73,6 +73,12 @@ def load_weights(module: torch.nn.Module, file: Path, architecture: str) -> None
 
     state = read_state_dict(file)
     if regionclip.is_regionclip(state):
+        if architecture in ("RN50", "RN50x4"):
+            # The shapes would fit, and every activation would be slightly wrong
+            raise WeightsError(
+                f"{str(file)!r} holds RegionCLIP weights, which were trained with QuickGELU: use "
+                f"model='{architecture}-quickgelu' or 'regionclip-{architecture.lower()}'"
+            )
         state = regionclip.remap(state)
     own = module.state_dict()
     converted = convert_state_dict(module, dict(state))

@@ -105,6 +105,8 @@ def detect_objects(dataset: fo.Dataset) -> RunReport:
         label_field=DETECTION_FIELD,
         model="shapes-tiny",
         proposals="shapes-tiny",
+        max_regions=50,
+        min_confidence=0.1,
         overwrite=dataset.has_field(DETECTION_FIELD),
         progress=False,
     )

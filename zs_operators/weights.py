@@ -172,8 +172,13 @@ def plan_weights(
     _check_kind(kind)
     model = str(model).strip()
     entry = _registry().get(model) or _registry().get(model.lower())
-    if entry is not None and entry.kind != kind:
+    # One name stands for the whole offline family, whatever the kind
+    if entry is not None and entry.kind != kind and model != "shapes-tiny":
         raise UnknownModelError(f"model {model!r} is of kind {entry.kind!r}, not {kind!r}")
+    if kind == "proposals":
+        from zs_operators.proposal_loading import plan_proposer
+
+        return plan_proposer(model, weights)
     folder = Path(model).expanduser()
     if entry is None and (folder / CONFIG_NAME).is_file():
         if weights is not None:
