@@ -1,0 +1,120 @@
+"""Draws docs/images/detection-steps.png: what detection does, step by step, on one drawn scene.
+
+python docs/make_pictures.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from zs_operators.clip import load_clip
+from zs_operators.detector import DetectItem, DetectOptions, ZeroShotDetector
+from zs_operators.images import UprightImage
+from zs_operators.proposals import load_proposer
+from zs_operators.shapes.world import CLASSES, make_scene
+from zs_operators.vocabulary import Vocabulary
+
+SEED = 970_000_651
+SCALE = 2
+GAP, TITLE = 24, 44
+MIN_CONFIDENCE = 0.4
+COLORS = ("#ff6d04", "#00a3ff", "#b400ff", "#00b36b", "#ff2d6f", "#8a6d00")
+
+
+def main(proposals: str = "shapes-tiny") -> None:
+    clip = load_clip("shapes-tiny", precision="fp32")
+    proposer = load_proposer(proposals, max_proposals=40)
+    vocabulary = Vocabulary.parse(CLASSES, background=["empty background"])
+    detector = ZeroShotDetector(
+        clip, vocabulary, DetectOptions(min_confidence=MIN_CONFIDENCE), proposer=proposer
+    )
+    scene = make_scene(SEED, num_objects=4)
+    height, width = scene.image.shape[:2]
+    item = DetectItem(UprightImage(scene.image, width, height))
+
+    (proposed,) = proposer.propose([item.image])
+    open_detector = ZeroShotDetector(
+        clip,
+        vocabulary,
+        DetectOptions(overlap="none", min_confidence=0.02),
+        proposer=proposer,
+    )
+    (scored,) = open_detector.predict([item])
+    (final,) = detector.predict([item])
+
+    panels = [
+        _panel(
+            scene.image,
+            f"1  {len(proposed)} proposals, by objectness",
+            [
+                (box, None, _shade(score))
+                for box, score in zip(
+                    proposed.boxes_px.tolist(), proposed.objectness.tolist(), strict=True
+                )
+            ][::-1],
+        ),
+        _panel(
+            scene.image,
+            f"2  {len(scored.detections)} are named by CLIP",
+            [
+                (d.box_px, None, COLORS[CLASSES.index(d.label) % len(COLORS)])
+                for d in reversed(scored.detections)
+            ],
+        ),
+        _panel(
+            scene.image,
+            f"3  the best of overlapping boxes, above {MIN_CONFIDENCE}",
+            [
+                (
+                    d.box_px,
+                    f"{d.label} {d.confidence:.2f}",
+                    COLORS[CLASSES.index(d.label) % len(COLORS)],
+                )
+                for d in final.detections
+            ],
+        ),
+    ]
+    sheet = Image.new(
+        "RGB",
+        (sum(p.width for p in panels) + GAP * (len(panels) + 1), panels[0].height + 2 * GAP),
+        "white",
+    )
+    left = GAP
+    for panel in panels:
+        sheet.paste(panel, (left, GAP))
+        left += panel.width + GAP
+    path = Path(__file__).parent / "images" / "detection-steps.png"
+    sheet.save(path, optimize=True)
+
+
+def _panel(image, title, boxes):
+    picture = Image.fromarray(image).resize(
+        (image.shape[1] * SCALE, image.shape[0] * SCALE), Image.LANCZOS
+    )
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(18)
+    for box, text, color in boxes:
+        x1, y1, x2, y2 = (edge * SCALE for edge in box)
+        draw.rectangle((x1, y1, x2, y2), outline=color, width=3)
+        if text:
+            left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+            y = max(0, y1 - (bottom - top) - 8)
+            x = min(x1, picture.width - (right - left) - 8)
+            draw.rectangle((x, y, x + right - left + 8, y + bottom - top + 8), fill=color)
+            draw.text((x + 4, y + 2 - top / 2), text, fill="white", font=font)
+    framed = Image.new("RGB", (picture.width, picture.height + TITLE), "white")
+    framed.paste(picture, (0, TITLE))
+    ImageDraw.Draw(framed).text((0, 8), title, fill="black", font=ImageFont.load_default(22))
+    return framed
+
+
+def _shade(score: float) -> tuple[int, int, int]:
+    """From light grey for 0 to the App's orange for 1."""
+    low, high = (205, 205, 205), (255, 109, 4)
+    return tuple(round(a + (b - a) * score) for a, b in zip(low, high, strict=True))
+
+
+if __name__ == "__main__":
+    main()
