@@ -9,7 +9,12 @@ except ImportError:  # a linked or downloaded folder: the package lies at its ro
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from .classify import Classify
+from .detect import Detect
+from .outcomes import ShowOutcomes, StopRun
 
 
 def register(p):
     p.register(Classify)
+    p.register(Detect)
+    p.register(ShowOutcomes)
+    p.register(StopRun)

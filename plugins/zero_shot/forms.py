@@ -10,16 +10,27 @@ import fiftyone.operators.types as types
 from zs_operators.errors import InvalidInputError, SamplesError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fiftyone.core.collections import SampleCollection
 
 
-def target(inputs: types.Object, ctx, verb: str) -> SampleCollection | None:
+def target(
+    inputs: types.Object,
+    ctx,
+    verb: str,
+    *,
+    labels_description: str | None = None,
+    images: Callable[[SampleCollection], SampleCollection] | None = None,
+) -> SampleCollection | None:
     """Asks what to process; None, with the reason shown, where nothing can be.
 
     Args:
         inputs: the form
         ctx: the execution context
         verb: what happens to the samples, in the imperative: ``"Classify"``
+        labels_description (None): what happens to selected labels, if not to their samples
+        images (None): the images to process instead of the chosen samples, which may be patches
     """
     from zs_operators.samples import check_samples
 
@@ -30,13 +41,16 @@ def target(inputs: types.Object, ctx, verb: str) -> SampleCollection | None:
         ctx,
         action_description=verb,
         allow_selected_labels=True,
-        selected_labels_description=f"{verb} the samples that hold the selected labels",
+        selected_labels_description=labels_description
+        or f"{verb} the samples that hold the selected labels",
     )
     samples = ctx.target_view()
     if samples.media_type == "group":
         samples = _slice_of(inputs, ctx, samples)
         if samples is None:
             return None
+    if images is not None:
+        samples = images(samples)
     try:
         check_samples(samples)
     except SamplesError as error:

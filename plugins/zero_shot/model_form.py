@@ -24,7 +24,7 @@ def model(inputs: types.Object, ctx, kind: str = "clip") -> WeightsPlan | None:
     entries = weights.models(kind)
     view = types.DropdownView()
     for entry in entries:
-        view.add_choice(entry.name, label=_model_label(ctx, kind, entry.name))
+        view.add_choice(entry.name, label=model_label(ctx, kind, entry.name))
     view.add_choice(params.CUSTOM_MODEL, label="Another open_clip model or local weights")
     # A plain string: scripts may name any architecture
     inputs.str("model", default=weights.DEFAULT_CLIP, label="Model", view=view)
@@ -48,7 +48,7 @@ def model(inputs: types.Object, ctx, kind: str = "clip") -> WeightsPlan | None:
     except ZeroShotError as error:
         forms.refuse(inputs, "model_state", "This model cannot be used", str(error))
         return None
-    _model_notice(inputs, plan)
+    notice(inputs, plan, "model_state")
     return plan
 
 
@@ -90,12 +90,13 @@ def devices() -> list[str]:
 
 
 @foo.execution_cache(prompt_scoped=True, residency="ephemeral")
-def _model_label(ctx, kind: str, name: str) -> str:
+def model_label(ctx, kind: str, name: str) -> str:
+    """A model's name, architecture, and what it costs to get, for a list of choices."""
     from zs_operators import weights
 
     entry = next(entry for entry in weights.models(kind) if entry.name == name)
     parts = [entry.name]
-    if entry.architecture != entry.name:
+    if entry.architecture != entry.name and ":" not in entry.architecture:
         parts.append(entry.architecture)
     try:
         plan = _plan(kind, entry.name, None)
@@ -109,16 +110,20 @@ def _model_label(ctx, kind: str, name: str) -> str:
 
 def _plan(kind: str, name: str, chosen: str | None) -> WeightsPlan:
     from zs_operators import weights
+    from zs_operators.proposal_loading import plan_proposer
 
+    if kind == "proposals":
+        return plan_proposer(name, chosen)
     return weights.plan_weights(kind, name, chosen)
 
 
-def _model_notice(inputs: types.Object, plan: WeightsPlan) -> None:
+def notice(inputs: types.Object, plan: WeightsPlan, name: str) -> None:
+    """Says what the weights of a model need, in a view called ``name``."""
     licence = f" · licence {plan.licence}" if plan.licence else ""
     if plan.state == "download":
         size = f" ({plan.size_mb:,.0f} MB)" if plan.size_mb else ""
         inputs.view(
-            "model_state",
+            name,
             types.Warning(
                 label=f"The weights will be downloaded{size}",
                 description=f"Once, from {plan.source or 'their publisher'}{licence}",
@@ -126,7 +131,7 @@ def _model_notice(inputs: types.Object, plan: WeightsPlan) -> None:
         )
     elif plan.state == "random":
         inputs.view(
-            "model_state",
+            name,
             types.Warning(
                 label="The weights are random",
                 description="For timing only: labels will mean nothing",

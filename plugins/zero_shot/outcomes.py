@@ -11,6 +11,8 @@ from bson import json_util
 from . import forms, running
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import fiftyone as fo
 
     from zs_operators.report import RunReport
@@ -20,8 +22,16 @@ SHOW_OPERATOR = "@zs/operators/show_outcomes"
 FAILED = "failed"
 REJECTED = "rejected"
 UNCERTAIN = "uncertain"
+FOUND = "found"
+NOTHING_FOUND = "nothing_found"
 
 _MAX_LABELS_SHOWN = 12
+
+#: Heading of the summary, and what its labels are of.
+_TASKS = {
+    "classify": ("Images classified", "Images"),
+    "detect": ("Objects detected", "Boxes"),
+}
 
 _WORDS = {
     "labeled": "Labeled",
@@ -37,12 +47,15 @@ _WORDS = {
 }
 
 
-def summary(report: RunReport, samples) -> tuple[types.Property, dict]:
+def summary(
+    report: RunReport, samples, *, steps: Sequence[types.Button] = ()
+) -> tuple[types.Property, dict]:
     """Schema and data of the dialog that ends a run.
 
     Args:
         report: what the run did
         samples: the collection that was processed; the buttons show parts of it
+        steps: buttons of the operator's own, shown first
     """
     outputs = types.Object()
     _headline(outputs, report)
@@ -57,11 +70,13 @@ def summary(report: RunReport, samples) -> tuple[types.Property, dict]:
         results["labels"] = _label_rows(report)
         table = types.TableView(label=f"Labels in {report.label_field}")
         table.add_column("label", label="Label")
-        table.add_column("images", label="Images")
+        table.add_column("images", label=_TASKS[report.task][1])
         table.add_column("share", label="Share")
         outputs.list("labels", types.Object(), view=table)
     for index, warning in enumerate(report.warnings):
         outputs.view(f"warning_{index}", types.Warning(label=forms.escaped(warning)))
+    for index, button in enumerate(steps):
+        outputs.view(f"step_{index}", button)
     stages = json_util.dumps(samples.view()._serialize())
     for kind, label, description in _next_steps(report):
         outputs.view(
@@ -84,8 +99,9 @@ def outcome_view(samples, label_field: str, kind: str) -> fo.DatasetView:
     Args:
         samples: a dataset or view
         label_field: the field of the run
-        kind: ``"failed"`` (has a reason in the error field), ``"rejected"``, or ``"uncertain"``
-            (labeled, least margin first)
+        kind: ``"failed"`` (has a reason in the error field), ``"rejected"``, ``"uncertain"``
+            (labeled, least margin first), ``"found"`` or ``"nothing_found"`` (with or without
+            boxes)
     """
     import fiftyone as fo
     from fiftyone import ViewField as F
@@ -94,6 +110,8 @@ def outcome_view(samples, label_field: str, kind: str) -> fo.DatasetView:
 
     if kind == FAILED:
         return samples.exists(error_field(label_field))
+    if kind in (FOUND, NOTHING_FOUND):
+        return samples.match(_has_boxes(samples, label_field, kind == FOUND))
     if kind == REJECTED:
         return samples.match(F(f"{label_field}.rejected_by") != None)  # noqa: E711
     labeled = samples.match(F(f"{label_field}.rejected_by") == None)  # noqa: E711
@@ -152,9 +170,12 @@ class StopRun(foo.Operator):
 def _headline(outputs: types.Object, report: RunReport) -> None:
     total = sum(report.counts.values())
     labeled = report.counts.get("labeled", 0)
-    outputs.view("title", types.Header(label="Images classified", divider=True))
+    outputs.view("title", types.Header(label=_TASKS[report.task][0], divider=True))
     field = forms.escaped(report.label_field)
     label = f"{labeled:,} of {total:,} images have a label in {field}"
+    if report.task == "detect":
+        boxes = sum(report.labels.values())
+        label = f"{boxes:,} boxes on {labeled:,} of {total:,} images, written to {field}"
     if report.resumed and not total:
         label = f"Nothing left to do: an earlier run has labeled all of them in {field}"
     seconds = running.duration(report.seconds.get("total", 0.0))
@@ -163,8 +184,22 @@ def _headline(outputs: types.Object, report: RunReport) -> None:
         detail += f" · {report.resumed:,} were done by an earlier run and kept"
     if report.num_failed:
         detail += f" · reasons of failures are in {forms.escaped(report.error_field)}"
-    view = types.Success if labeled == total else types.Warning
+    is_complete = not report.num_failed and labeled if report.task == "detect" else labeled == total
+    view = types.Success if is_complete else types.Warning
     outputs.view("headline", view(label=label, description=detail))
+
+
+def _has_boxes(samples, label_field: str, wanted: bool) -> fo.ViewExpression:
+    """Whether there is a box in the field; with ``wanted=False``, whether it is there and empty."""
+    import fiftyone as fo
+    from fiftyone import ViewField as F
+
+    # match_labels() says the same, but the App shows no samples for it
+    field = F(label_field)
+    if issubclass(samples._dataset.get_field(label_field).document_type, fo.Detections):
+        count = F(f"{label_field}.detections").length()
+        return field.exists() & (count > 0 if wanted else count == 0)
+    return field.exists() if wanted else ~field.exists()
 
 
 def _outcome_rows(report: RunReport) -> list[dict]:
@@ -209,8 +244,20 @@ def _next_steps(report: RunReport) -> list[tuple[str, str, str]]:
                 "Show the images no class was certain enough for",
             )
         )
+    if report.task == "detect":
+        return [*steps, *_detect_steps(report)]
     if report.counts.get("labeled"):
         steps.append(
             (UNCERTAIN, "Show least certain first", "Sort the labeled images by their margin")
         )
+    return steps
+
+
+def _detect_steps(report: RunReport) -> list[tuple[str, str, str]]:
+    steps = []
+    if report.counts.get("labeled") or report.resumed:
+        steps.append((FOUND, "Show detections", "Show the images that have boxes"))
+    if report.counts.get("nothing_found"):
+        number = report.counts["nothing_found"]
+        steps.append((NOTHING_FOUND, f"Show {number:,} without", "Show the images without boxes"))
     return steps

@@ -18,7 +18,7 @@ from typing import Any
 from zs_operators.errors import InvalidInputError, VocabularyError
 
 #: Folded sections of the forms: their inputs arrive nested under these names.
-SECTIONS = ("rejection", "output", "performance")
+SECTIONS = ("rejection", "output", "boxes", "performance")
 
 #: Choice of the model picker that asks for an architecture and weights instead.
 CUSTOM_MODEL = "custom"

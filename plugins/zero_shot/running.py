@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,7 @@ def stream(
     *,
     title: str,
     summarize: Callable[[RunReport], tuple[types.Property, dict]],
+    after: Callable[[], Iterable[Message]] = tuple,
 ) -> Iterator[Message]:
     """Runs ``start()`` for the App: progress with a stop button, then a summary or the error.
 
@@ -70,6 +71,7 @@ def stream(
         start: begins the run; all its checks happen before its first progress
         title: heading of the progress dialog
         summarize: report -> output schema and data of the summary dialog
+        after (none): makes messages to send before the summary
     """
     token = uuid.uuid4().hex
     stop = _STOP[token] = threading.Event()
@@ -98,6 +100,7 @@ def stream(
             yield ctx.ops.notify(f"Stopped after {_of(last)} images", variant="warning")
             return
         outputs, results = summarize(report)
+        yield from after()
         yield ctx.ops.show_output(outputs=outputs.to_json(), results=results)
     except Exception as error:
         logger.exception("%s failed", title)

@@ -35,14 +35,20 @@ def scenes(dataset, pictures):
 
 
 @pytest.fixture
-def operator():
-    import fiftyone.operators as foo
-
-    return foo.get_operator(URI)
+def uri():
+    """The operator under test; a module may override it."""
+    return URI
 
 
 @pytest.fixture
-def context():
+def operator(uri):
+    import fiftyone.operators as foo
+
+    return foo.get_operator(uri)
+
+
+@pytest.fixture
+def context(uri):
     """Makes the context FiftyOne makes of a request; ``app=True``: of a request of the App."""
     from fiftyone.operators.executor import ExecutionContext, Executor
 
@@ -51,8 +57,8 @@ def context():
         if dataset is not None:
             request["dataset_name"] = dataset.name
         if app:
-            request["operator_uri"] = URI
-        return ExecutionContext(request, executor=Executor(), operator_uri=URI)
+            request["operator_uri"] = uri
+        return ExecutionContext(request, executor=Executor(), operator_uri=uri)
 
     return make
 
