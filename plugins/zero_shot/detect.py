@@ -56,18 +56,24 @@ class Detect(RunOperator):
         if samples is not None:
             chosen = detect_target.chosen(ctx)
             regions = detect_form.where_to_look(inputs, ctx, chosen)
-            names_from = detect_target.with_all_fields(ctx, chosen)
-            vocabulary_form.class_names(inputs, ctx, names_from)
+            vocabulary_form.class_names(inputs, ctx, samples)
             vocabulary_form.templates(inputs, ctx)
-            vocabulary_form.preview(inputs, ctx, names_from)
+            vocabulary_form.preview(inputs, ctx, samples)
             model_form.model(inputs, ctx)
             if regions == detect_target.PROPOSALS:
                 detect_form.proposer(inputs, ctx)
-            detect_form.output(inputs, ctx, samples, regions, default=DEFAULT_LABEL_FIELD)
+            detect_form.output(
+                inputs,
+                ctx,
+                samples,
+                regions,
+                default=DEFAULT_LABEL_FIELD,
+                is_restricted=detect_target.is_restricted(ctx, chosen),
+            )
             detect_form.boxes(inputs, ctx, regions)
             model_form.performance(inputs)
             total = len(samples)
-            detect_form.cost(inputs, ctx, samples, regions, total)
+            detect_form.cost(inputs, ctx, chosen, regions, total)
             detect_form.preview(inputs, total)
         return types.Property(inputs, view=types.View(label=self.label))
 
@@ -130,11 +136,11 @@ class Detect(RunOperator):
 
 def _target(inputs, ctx):
     if ctx.dataset is not None and ctx.params.get(detect_target.STAGES) is not None:
-        return detect_target.images(ctx, detect_target.chosen(ctx))
+        return detect_target.with_all_fields(ctx, detect_target.chosen(ctx))
     return forms.target(
         inputs,
         ctx,
         "Detect objects in",
         labels_description="Name the selected boxes, or look in the samples that hold them",
-        images=lambda samples: detect_target.images(ctx, samples),
+        images=lambda samples: detect_target.with_all_fields(ctx, samples),
     )

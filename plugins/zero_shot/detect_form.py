@@ -150,7 +150,13 @@ def proposals_and_weights(values: Mapping[str, Any]) -> tuple[str | None, str | 
 
 
 def output(
-    inputs: types.Object, ctx, samples: SampleCollection, regions: str, *, default: str
+    inputs: types.Object,
+    ctx,
+    samples: SampleCollection,
+    regions: str,
+    *,
+    default: str,
+    is_restricted: bool,
 ) -> None:
     """Asks where labels go: a field of their own, or onto the boxes that are named."""
     is_find = regions == detect_target.PROPOSALS
@@ -167,6 +173,16 @@ def output(
         forms.label_field(
             inputs, ctx, samples, task="detect", default=default, label_type="Detections"
         )
+        name = ctx.params.get("label_field") or default
+        if is_restricted and not is_find and samples._dataset.get_field(name) is not None:
+            inputs.view(
+                "replaces",
+                types.Warning(
+                    label=f"What {forms.escaped(name)} holds on these samples is replaced",
+                    description="Only the boxes that are named now stay in it. To add names one "
+                    "by one, write them onto the boxes themselves.",
+                ),
+            )
     elif _was_named_before(samples, regions):
         inputs.bool(
             "overwrite",
@@ -209,10 +225,17 @@ def boxes(inputs: types.Object, ctx, regions: str) -> None:
         forms.refuse(inputs, "boxes", "A threshold cannot be used", str(error))
 
 
-def cost(inputs: types.Object, ctx, samples: SampleCollection, regions: str, total: int) -> None:
-    """Warns where a run on a CPU would take long."""
+def cost(inputs: types.Object, ctx, chosen: SampleCollection, regions: str, total: int) -> None:
+    """Warns where a run on a CPU would take long.
+
+    Args:
+        inputs: the form
+        ctx: the execution context
+        chosen: what the person chose, patches included
+        regions: ``"proposals"`` or a field
+        total: number of images
+    """
     from zs_operators.proposal_loading import DEFAULT_PROPOSER
-    from zs_operators.region_fields import box_fields, label_path
     from zs_operators.weights import DEFAULT_CLIP
 
     values = params.flat(ctx.params)
@@ -221,10 +244,8 @@ def cost(inputs: types.Object, ctx, samples: SampleCollection, regions: str, tot
     is_find = regions == detect_target.PROPOSALS
     if is_find:
         per_image = float(values.get("max_regions", 300))
-    elif regions in box_fields(samples):
-        per_image = samples.count(label_path(samples, regions)) / max(total, 1)
     else:
-        return
+        per_image = detect_target.count_boxes(chosen, regions) / max(total, 1)
     seconds = detect_cost.cpu_seconds_per_image(
         values.get("model", DEFAULT_CLIP),
         values.get("proposals", DEFAULT_PROPOSER) if is_find else None,

@@ -82,10 +82,25 @@ def images(ctx, samples: SampleCollection) -> SampleCollection:
 
 def with_all_fields(ctx, samples: SampleCollection) -> SampleCollection:
     """The same images with all of their labels, which a selection of labels hides."""
-    found = images(ctx, samples)
-    if patches_field(samples) or _are_selected_labels(ctx):
-        return samples._root_dataset.select(found.values("id"))
-    return found
+    if not is_restricted(ctx, samples):
+        return images(ctx, samples)
+    # Selecting tens of thousands of labels takes seconds, selecting their samples does not
+    ids = samples.distinct("sample_id") if patches_field(samples) else samples.values("id")
+    return samples._root_dataset.select(ids)
+
+
+def is_restricted(ctx, samples: SampleCollection) -> bool:
+    """Whether only some labels of the images were chosen."""
+    return patches_field(samples) is not None or _are_selected_labels(ctx)
+
+
+def count_boxes(samples: SampleCollection, field: str) -> int:
+    """How many boxes of ``field`` were chosen; 0 if it has none."""
+    from zs_operators.region_fields import box_fields, label_path
+
+    if patches_field(samples):
+        return len(samples)
+    return samples.count(label_path(samples, field)) if field in box_fields(samples) else 0
 
 
 def stages(samples: SampleCollection) -> str:

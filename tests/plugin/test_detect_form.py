@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import fiftyone as fo
 import pytest
 
@@ -194,3 +196,33 @@ def test_preview_is_offered_where_there_is_more_to_run(form, boxed):
     assert "preview" in form(boxed, TYPED)
     few = boxed.limit(8)
     assert "preview" not in form(boxed, TYPED, view=few._serialize(), view_target="CURRENT_VIEW")
+
+
+def test_replacing_earlier_names_of_the_same_samples_is_announced(form, boxed):
+    request = {"selected_labels": [selected(boxed.first())], "view_target": "SELECTED_LABELS"}
+    boxed.add_sample_field(
+        "zs_detections", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections
+    )
+    assert "replaces" in form(boxed, TYPED, **request)
+    assert "replaces" not in form(boxed, {**TYPED, "label_field": "new"}, **request)
+    assert "replaces" not in form(boxed, BOXES)
+
+
+def test_form_is_quick_on_ten_thousand_patches(form, dataset):
+    boxes = [[0, 0, 0.1, 0.1 * i] for i in range(1, 6)]
+    dataset.add_samples(
+        fo.Sample(
+            filepath=f"{i}.png",
+            things=fo.Detections(
+                detections=[fo.Detection(label="a", bounding_box=box) for box in boxes]
+            ),
+        )
+        for i in range(2_000)
+    )
+    view = dataset.to_patches("things")
+    request = {"view": view._serialize(), "view_target": "BASE_VIEW"}
+    form(dataset, TYPED, **request)
+    begun = time.perf_counter()
+    form(dataset, TYPED, **request)
+    seconds = time.perf_counter() - begun
+    assert seconds < 1  # 0.04 s when nothing else runs; 5 s if labels are selected
