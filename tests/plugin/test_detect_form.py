@@ -225,4 +225,4 @@ def test_form_is_quick_on_ten_thousand_patches(form, dataset):
     begun = time.perf_counter()
     form(dataset, TYPED, **request)
     seconds = time.perf_counter() - begun
-    assert seconds < 1  # 0.04 s when nothing else runs; 5 s if labels are selected
+    assert seconds < 1  # 0.04 s when nothing else runs
