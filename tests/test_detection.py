@@ -112,6 +112,33 @@ def test_selected_labels_and_patches_are_targets(scenes, clip):
         assert sorted(flat(scenes.exists(field), f"{field}.detections.source_id")) == (sorted(ids))
 
 
+def test_naming_one_more_box_keeps_those_already_named(scenes, clip):
+    sample = next(s for s in scenes if len(s.objects.detections) >= 3)
+    ids = [label.id for label in sample.objects.detections]
+    for chosen in (ids[:1], ids[1:2], ids[:2]):
+        view = scenes.select_labels(ids=chosen, fields="objects")
+        report = zs.detect(view, NAMES, model=clip, label_field="named", **BOXES)
+    named = [label.source_id for label in scenes[sample.id].named.detections]
+    assert sorted(named) == sorted(ids[:2])
+    # The third call had nothing left to do
+    assert report.resumed == 1
+
+    zs.detect(scenes, NAMES, model=clip, label_field="named", **BOXES)
+    assert sorted(flat(scenes, "named.detections.source_id")) == sorted(
+        flat(scenes, "objects.detections.id")
+    )
+
+
+def test_boxes_named_by_other_settings_are_not_touched(scenes, clip):
+    zs.detect(scenes, NAMES, model=clip, label_field="named", **BOXES)
+    before = flat(scenes, "named.detections.id")
+    one = scenes.select_labels(ids=scenes.first().objects.detections[0].id, fields="objects")
+    with pytest.raises(FieldError, match="overwrite"):
+        zs.detect(one, NAMES[:5], model=clip, label_field="named", **BOXES)
+
+    assert flat(scenes, "named.detections.id") == before
+
+
 def test_source_labels_get_attributes_and_nothing_else_changes(scenes, clip):
     before = [d.to_dict() for d in scenes.values("objects")]
     report = zs.detect(scenes, NAMES, model=clip, update_source=True, **BOXES)

@@ -25,7 +25,7 @@ from zs_operators.region_fields import ExistingBoxes, images_of, label_path, rea
 from zs_operators.report import LABELED, NO_PROMPTS, NOTHING_FOUND, Progress, RunReport
 from zs_operators.runner import Run, RunOptions
 from zs_operators.samples import check_samples
-from zs_operators.targets import FieldTarget, SourceTarget
+from zs_operators.targets import FieldTarget, NamedBoxesTarget, SourceTarget
 from zs_operators.weights import DEFAULT_CLIP
 
 if TYPE_CHECKING:
@@ -189,6 +189,9 @@ def iter_detect(
     else:
         fields.check_label_field(samples, label_field, "detect", overwrite=overwrite)
         target = FieldTarget(samples, label_field, "Detections")
+        if existing:
+            ids = dict(zip(samples.values("id"), (s.label_ids for s in sources), strict=True))
+            target = NamedBoxesTarget(samples, label_field, ids)
     resolve_batch_size(batch_size)
 
     begun = time.perf_counter()

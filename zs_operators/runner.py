@@ -243,7 +243,10 @@ class Run:
         else:
             self._refuse_foreign(earlier, same, marks)
             done = self.signature
-        todo = [i for i, mark in enumerate(marks) if done is None or mark != done]
+        lacking = self.target.incomplete(ids)
+        todo = [
+            i for i, mark in enumerate(marks) if done is None or mark != done or ids[i] in lacking
+        ]
         return [ids[i] for i in todo], [sources[i] for i in todo], len(ids)
 
     def _refuse_foreign(

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from fiftyone.core.labels import Label
 
 
+#: Samples that are picked by id; a run over more of them reads columns of the whole dataset.
+MAX_SELECTED = 10_000
+
+
 class Target(Protocol):
     """What the runner needs to know of the place it writes to."""
 
@@ -23,6 +27,9 @@ class Target(Protocol):
 
     def marks(self, ids: Sequence[str]) -> list[str | None]:
         """Signature of the run that labelled each sample; ``""`` for labels of other origin."""
+
+    def incomplete(self, ids: Sequence[str]) -> set[str]:
+        """Samples whose result lacks some of what this run is to find, whatever their mark."""
 
     def has_values(self) -> bool:
         """Whether any sample of the whole dataset has a result here."""
@@ -51,16 +58,16 @@ class FieldTarget:
     def marks(self, ids: Sequence[str]) -> list[str | None]:
         if self.samples._dataset.get_field(self.name) is None:
             return [None] * len(ids)
-        labelled = set(self.samples.exists(self.name).values("id"))
+        whole = unfiltered(self.samples, ids)
+        labelled = set(whole.exists(self.name).values("id"))
         path = f"{self.name}.{fields.RUN_ATTRIBUTE}"
-        if self.samples._dataset.get_field(path) is None:
-            found: Sequence[str | None] = [None] * len(ids)
-        else:
-            found = self.samples.values(path)
-        return [
-            mark or ("" if sample_id in labelled else None)
-            for sample_id, mark in zip(ids, found, strict=True)
-        ]
+        found: dict[str, str | None] = {}
+        if self.samples._dataset.get_field(path) is not None:
+            found = dict(zip(*whole.values(["id", path]), strict=True))
+        return [found.get(one) or ("" if one in labelled else None) for one in ids]
+
+    def incomplete(self, ids: Sequence[str]) -> set[str]:
+        return set()
 
     def has_values(self) -> bool:
         exists = self.samples._dataset.get_field(self.name) is not None
@@ -68,6 +75,43 @@ class FieldTarget:
 
     def write(self, labels: Mapping[str, Label | None]) -> None:
         writable(self.samples).set_values(self.name, labels, key_field="id", validate=False)
+
+
+class NamedBoxesTarget(FieldTarget):
+    """A field of boxes that were named one by one: naming some more keeps those there are.
+
+    Args:
+        samples: the dataset or view whose boxes are named
+        label_field: checked by :func:`zs_operators.fields.check_label_field`
+        source_ids: ids of the boxes to name, by sample
+    """
+
+    def __init__(
+        self,
+        samples: SampleCollection,
+        label_field: str,
+        source_ids: Mapping[str, Sequence[str]],
+    ) -> None:
+        super().__init__(samples, label_field, "Detections")
+        self._source_ids = source_ids
+
+    def incomplete(self, ids: Sequence[str]) -> set[str]:
+        path = f"{self.name}.detections.source_id"
+        if self.samples._dataset.get_field(path) is None:
+            return set()
+        named = dict(zip(*unfiltered(self.samples, ids).values(["id", path]), strict=True))
+        return {one for one in ids if set(self._source_ids[one]) - set(named.get(one) or ())}
+
+    def write(self, labels: Mapping[str, Label | None]) -> None:
+        there = unfiltered(self.samples, list(labels)).values(["id", self.name])
+        for sample_id, old in zip(*there, strict=True):
+            new = labels[sample_id]
+            if old is None or new is None or old[fields.RUN_ATTRIBUTE] != new[fields.RUN_ATTRIBUTE]:
+                continue
+            again = {label.source_id for label in new.detections}
+            kept = [label for label in old.detections if label.source_id not in again]
+            new.detections = [*kept, *new.detections]
+        super().write(labels)
 
 
 #: Attributes that a run adds to existing labels, and their types.
@@ -121,6 +165,9 @@ class SourceTarget:
             found = [[mark] for mark in found]
         return [_common_mark(marks, own) for marks, own in zip(found, self._label_ids, strict=True)]
 
+    def incomplete(self, ids: Sequence[str]) -> set[str]:
+        return set()
+
     def has_values(self) -> bool:
         from fiftyone import ViewField as F
 
@@ -154,6 +201,15 @@ def _common_mark(marks: Sequence[str | None] | None, own: Sequence[str]) -> str 
     if not own or None in found or not found:
         return None
     return found.pop() if len(found) == 1 else ""
+
+
+def unfiltered(samples: SampleCollection, ids: Sequence[str]) -> SampleCollection:
+    """At least these samples, with all their labels, whatever a view hides.
+
+    Naming many samples one by one is slower than reading a column of the whole dataset.
+    """
+    dataset = samples._dataset
+    return dataset.select(ids) if len(ids) <= MAX_SELECTED else dataset
 
 
 def writable(samples: SampleCollection) -> SampleCollection:
