@@ -174,13 +174,13 @@ def output(
             inputs, ctx, samples, task="detect", default=default, label_type="Detections"
         )
         name = ctx.params.get("label_field") or default
-        if is_restricted and not is_find and samples._dataset.get_field(name) is not None:
+        if is_restricted and not is_find and ctx.params.get("overwrite"):
             inputs.view(
                 "replaces",
                 types.Warning(
                     label=f"What {forms.escaped(name)} holds on these samples is replaced",
-                    description="Only the boxes that are named now stay in it. To add names one "
-                    "by one, write them onto the boxes themselves.",
+                    description="If other settings named it, only the boxes that are named now "
+                    "stay in it. With the same settings, boxes are added to those it holds.",
                 ),
             )
     elif _was_named_before(samples, regions):

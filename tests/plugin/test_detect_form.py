@@ -203,9 +203,9 @@ def test_replacing_earlier_names_of_the_same_samples_is_announced(form, boxed):
     boxed.add_sample_field(
         "zs_detections", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections
     )
-    assert "replaces" in form(boxed, TYPED, **request)
-    assert "replaces" not in form(boxed, {**TYPED, "label_field": "new"}, **request)
-    assert "replaces" not in form(boxed, BOXES)
+    assert "replaces" in form(boxed, {**TYPED, "overwrite": True}, **request)
+    assert "replaces" not in form(boxed, TYPED, **request)
+    assert "replaces" not in form(boxed, {**BOXES, "overwrite": True})
 
 
 def test_form_is_quick_on_ten_thousand_patches(form, dataset):
