@@ -77,6 +77,8 @@ def test_shell_lines_run(line, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     monkeypatch.setenv("FIFTYONE_PLUGINS_DIR", str(tmp_path / "plugins"))
     monkeypatch.setenv("FIFTYONE_DEFAULT_DATASET_DIR", str(tmp_path / "datasets"))
+    for name in ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+        monkeypatch.delenv(name, raising=False)  # of the make that runs these tests
     command = INSTEAD.get(line, line)
     done = subprocess.run(
         shlex.split(command), cwd=ROOT, capture_output=True, text=True, timeout=900, check=False

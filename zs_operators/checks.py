@@ -315,7 +315,7 @@ def _fallback_fits() -> bool:
 
 def _why_no_mongod() -> str:
     reason = "no mongod in fiftyone/db/bin"
-    for folder in {Path(path, "fiftyone", "db", "bin") for path in sys.path}:
+    for folder in (Path(path, "fiftyone", "db", "bin") for path in sys.path):
         note = folder / "exception.txt"
         if note.is_file():
             lines = note.read_text("utf-8", errors="replace").strip().splitlines() or [""]
