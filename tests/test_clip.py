@@ -198,3 +198,18 @@ class TestClassVectors:
 
 def test_model_type_is_public(clips):
     assert all(isinstance(model, ClipModel) for model in clips.values())
+
+
+def test_folded_batch_norms_change_rounding_only(folders, clips):
+    """Half-precision ResNets run without batch norm layers; their numbers stay."""
+    from zs_operators.clip import _fold_batch_norms
+
+    plain, folded = clips["resnet"], load_clip(folders["resnet"], precision="fp32")
+    _fold_batch_norms(folded.module.visual)
+    norms = [m for m in folded.module.visual.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms == []
+    images = batch_of(plain, pictures())
+    expected, got = plain.encode_images(images), folded.encode_images(images)
+    assert (expected - got).abs().max() < 1e-5
+    # The images differ enough for the comparison to mean something
+    assert (expected[0] - expected[1]).abs().max() > 1e-3

@@ -98,6 +98,8 @@ class ClipModel:
         self.precision = precision
         self.module = parts.module.to(device)
         self.tokenizer = parts.tokenizer
+        if precision != "fp32":
+            _fold_batch_norms(self.module.visual)
         self.module.visual.to(torch_dtype(precision))
         self._dtype = torch_dtype(precision)
         self._channels_last = _prefers_channels_last(self.module.visual)
@@ -317,6 +319,27 @@ def _causal_text_tower(module: Any) -> _CausalText | None:
     if tower.attn_mask is None or pool_type not in ("argmax", "eos"):
         return None
     return _CausalText(tower, pool_type, eos_id)
+
+
+def _fold_batch_norms(visual: Any) -> None:
+    """Merges the batch norms of a ModifiedResNet into its convolutions, in float32.
+
+    Fewer passes over memory, and one rounding less an activation in half precision; fp32 towers
+    keep theirs, so that they equal open_clip's to the last bit.
+    """
+    import torch
+    from open_clip.modified_resnet import ModifiedResNet
+    from torch.nn.utils import fuse_conv_bn_eval
+
+    if not isinstance(visual, ModifiedResNet):
+        return
+    for block in [*visual.modules()]:
+        names = [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1")]
+        for conv_name, norm_name in names:
+            conv, norm = getattr(block, conv_name, None), getattr(block, norm_name, None)
+            if isinstance(conv, torch.nn.Conv2d) and isinstance(norm, torch.nn.BatchNorm2d):
+                setattr(block, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(block, norm_name, torch.nn.Identity())
 
 
 def _prefers_channels_last(visual: Any) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from zs_operators.attention_pool import pool_first_query
@@ -154,7 +155,7 @@ class RegionEncoder:
                 rows = boxes[image][at - starts[image] : stop - starts[image]]
                 samples.append(source(image).sample(rows))
                 at = stop
-            return self._encode_samples(torch.cat(samples))
+            return self._encode_samples(samples[0] if len(samples) == 1 else torch.cat(samples))
 
         budget = BatchBudget(self._batch_regions, device=self.clip.device)
         with torch.no_grad():
@@ -243,15 +244,17 @@ class _RoiImage:
         from torchvision.ops import roi_align
 
         boxes = (boxes_px * self._scale).to(self._features.device)
-        regions = roi_align(
-            self._features,
-            [boxes],
-            output_size=self._side,
-            spatial_scale=1 / _FEATURE_STRIDE,
-            sampling_ratio=0,
-            aligned=True,
+        return in_threads(
+            lambda part: roi_align(
+                self._features,
+                [part],
+                output_size=self._side,
+                spatial_scale=1 / _FEATURE_STRIDE,
+                sampling_ratio=0,
+                aligned=True,
+            ).to(self._dtype, memory_format=torch.channels_last),
+            boxes,
         )
-        return regions.to(self._dtype, memory_format=torch.channels_last)
 
 
 class _CropImage:
@@ -305,10 +308,11 @@ class _CropImage:
     def _resample(self, pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         from torchvision.ops import roi_align
 
-        crops = roi_align(
-            pixels[None], [boxes.to(pixels.device)], self._size, sampling_ratio=0, aligned=True
-        )
-        return crops.round_().clamp_(0, 255).byte()
+        def sample(part: torch.Tensor) -> torch.Tensor:
+            crops = roi_align(pixels[None], [part], self._size, sampling_ratio=0, aligned=True)
+            return crops.round_().clamp_(0, 255).byte()
+
+        return in_threads(sample, boxes.to(pixels.device))
 
     def _resample_window(self, box: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
         """One box from the part of the image it covers, averaged down by whole factors first.
@@ -334,6 +338,17 @@ class _CropImage:
         origin = box.new_tensor([left, top]).repeat(2)
         scale = box.new_tensor([across, down]).repeat(2)
         return self._resample(window.float().contiguous(), ((box - origin) / scale)[None])
+
+
+def in_threads(sample: Callable[[torch.Tensor], torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
+    """``sample(boxes)``, split over processors: torchvision's RoIAlign uses one on a CPU."""
+    import torch
+
+    parts = min(torch.get_num_threads(), len(boxes))
+    if boxes.device.type != "cpu" or parts < 2:
+        return sample(boxes)
+    with ThreadPoolExecutor(parts) as pool:
+        return torch.cat(list(pool.map(sample, boxes.tensor_split(parts))))
 
 
 def _checked_boxes(image: UprightImage | np.ndarray, boxes_px: Any, position: int) -> torch.Tensor:
