@@ -210,6 +210,5 @@ def test_folded_batch_norms_change_rounding_only(folders, clips):
     assert norms == []
     images = batch_of(plain, pictures())
     expected, got = plain.encode_images(images), folded.encode_images(images)
-    assert (expected - got).abs().max() < 1e-5
-    # The images differ enough for the comparison to mean something
-    assert (expected[0] - expected[1]).abs().max() > 1e-3
+    # Far less than what tells two images apart
+    assert (expected - got).abs().max() < 0.01 * (expected[0] - expected[1]).abs().max()
