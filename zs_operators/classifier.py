@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zs_operators.errors import InvalidInputError, ZeroShotError
 from zs_operators.images import read_image
+from zs_operators.option_checks import check_range
 
 if TYPE_CHECKING:
     import torch
@@ -84,9 +85,9 @@ class ClassifyOptions:
             isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 1
         ):
             raise InvalidInputError(f"top_k={self.top_k!r} must be an integer >= 1 or None.")
-        _check_range("min_confidence", self.min_confidence, 0.0, 1.0)
-        _check_range("min_margin", self.min_margin, 0.0, float("inf"))
-        _check_range("min_cosine", self.min_cosine, -1.0, 1.0)
+        check_range("min_confidence", self.min_confidence, 0.0, 1.0, optional=True)
+        check_range("min_margin", self.min_margin, 0.0, math.inf, optional=True)
+        check_range("min_cosine", self.min_cosine, -1.0, 1.0, optional=True)
         if self.temperature is not None and not (
             isinstance(self.temperature, (int, float)) and 0 < self.temperature < float("inf")
         ):
@@ -96,6 +97,18 @@ class ClassifyOptions:
     def is_list(self) -> bool:
         """Whether an image can have more than one label."""
         return self.multi_label or self.top_k is not None
+
+
+def load_pixels(clip: ClipModel, source: str | bytes) -> torch.Tensor:
+    """Reads and preprocesses one image; (3, S, S) uint8. Safe to call from many threads."""
+    return clip.preprocess(read_image(source, reduce_to_px=clip.reduce_to_px))
+
+
+def embed_pixels(clip: ClipModel, items: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(N, D) float32 L2-normalised embeddings of loaded images."""
+    import torch
+
+    return clip.encode_images(torch.stack(list(items)))
 
 
 class ZeroShotClassifier:
@@ -119,13 +132,11 @@ class ZeroShotClassifier:
 
     def load(self, source: str | bytes) -> torch.Tensor:
         """Reads and preprocesses one image; (3, S, S) uint8. Safe to call from many threads."""
-        return self.clip.preprocess(read_image(source, reduce_to_px=self.clip.reduce_to_px))
+        return load_pixels(self.clip, source)
 
     def embed(self, items: Sequence[torch.Tensor]) -> torch.Tensor:
         """(N, D) float32 L2-normalised embeddings of loaded images."""
-        import torch
-
-        return self.clip.encode_images(torch.stack(list(items)))
+        return embed_pixels(self.clip, items)
 
     def predict(self, items: Sequence[torch.Tensor]) -> list[ClassPrediction | Exception]:
         """One prediction per loaded image."""
@@ -186,11 +197,3 @@ def _prediction(
     ]
     kept = tuple(compress(ranked, decisions.kept[row]))
     return ClassPrediction(ranked[0], kept, decisions.rejected_by[row], logits)
-
-
-def _check_range(name: str, value: float | None, low: float, high: float) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        bounds = f"between {low:g} and {high:g}" if high != float("inf") else f">= {low:g}"
-        raise InvalidInputError(f"{name}={value!r} must be a number {bounds}, or None.")

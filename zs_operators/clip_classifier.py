@@ -12,11 +12,15 @@ import numpy as np
 
 from zs_operators import labels
 from zs_operators.classification import Classes, parse_classes, with_neutral_prompts
-from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
+from zs_operators.classifier import (
+    ClassifyOptions,
+    ZeroShotClassifier,
+    embed_pixels,
+    load_pixels,
+)
 from zs_operators.clip import ClipModel, load_clip
 from zs_operators.errors import InvalidInputError
 from zs_operators.fiftyone_models import LoadSample, Unread, ZeroShotModel, as_upright
-from zs_operators.images import read_image
 from zs_operators.weights import DEFAULT_CLIP
 
 
@@ -125,16 +129,13 @@ class ClipClassifier(ZeroShotModel, fom.LogitsMixin, fom.EmbeddingsMixin, fom.Pr
         return self.clip.encode_texts(list(args)).numpy()
 
     def _load(self, d: dict[str, Any]) -> Any:
-        image = read_image(d["filepath"], reduce_to_px=self.clip.reduce_to_px)
-        return self.clip.preprocess(image)
+        return load_pixels(self.clip, d["filepath"])
 
     def _transform(self, image: Any) -> Any:
         return self.clip.preprocess(as_upright(image))
 
     def _embed(self, items: Sequence[Any]) -> Any:
-        import torch
-
-        return self.clip.encode_images(torch.stack(list(items)))
+        return embed_pixels(self.clip, items)
 
     def _predict(self, items: Sequence[Any]) -> list[fol.Label | None]:
         if self.classifier is None:

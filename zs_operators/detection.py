@@ -188,10 +188,11 @@ def iter_detect(
         target: Any = SourceTarget(samples, regions, path, [s.label_ids for s in sources])
     else:
         fields.check_label_field(samples, label_field, "detect", overwrite=overwrite)
-        target = FieldTarget(samples, label_field, "Detections")
         if existing:
             ids = dict(zip(samples.values("id"), (s.label_ids for s in sources), strict=True))
             target = NamedBoxesTarget(samples, label_field, ids)
+        else:
+            target = FieldTarget(samples, label_field, "Detections")
     resolve_batch_size(batch_size)
 
     begun = time.perf_counter()

@@ -16,6 +16,7 @@ from zs_operators import boxes as box_ops
 from zs_operators.classifier import ClassScore
 from zs_operators.errors import InvalidInputError, ZeroShotError
 from zs_operators.images import read_image
+from zs_operators.option_checks import check_choice, check_count, check_range
 
 if TYPE_CHECKING:
     import torch
@@ -70,22 +71,22 @@ class DetectOptions:
     runners_up: int = _RUNNERS_UP
 
     def __post_init__(self) -> None:
-        _check_count("max_regions", self.max_regions, 1)
-        _check_count("runners_up", self.runners_up, 0)
+        check_count("max_regions", self.max_regions, 1)
+        check_count("runners_up", self.runners_up, 0)
         if self.max_detections is not None:
-            _check_count("max_detections", self.max_detections, 1)
-        _check_choice("overlap", self.overlap, box_ops.OVERLAPS)
-        _check_choice("overlap_metric", self.overlap_metric, box_ops.OVERLAP_METRICS)
-        _check_range("objectness_weight", self.objectness_weight, 0.0, 1.0)
-        _check_range("overlap_threshold", self.overlap_threshold, 0.0, 1.0)
-        _check_range("min_confidence", self.min_confidence, 0.0, 1.0)
-        _check_range("min_size_px", self.min_size_px, 0.0, math.inf)
+            check_count("max_detections", self.max_detections, 1)
+        check_choice("overlap", self.overlap, box_ops.OVERLAPS)
+        check_choice("overlap_metric", self.overlap_metric, box_ops.OVERLAP_METRICS)
+        check_range("objectness_weight", self.objectness_weight, 0.0, 1.0)
+        check_range("overlap_threshold", self.overlap_threshold, 0.0, 1.0)
+        check_range("min_confidence", self.min_confidence, 0.0, 1.0)
+        check_range("min_size_px", self.min_size_px, 0.0, math.inf)
         if self.min_margin is not None:
-            _check_range("min_margin", self.min_margin, 0.0, math.inf)
+            check_range("min_margin", self.min_margin, 0.0, math.inf)
         if self.min_cosine is not None:
-            _check_range("min_cosine", self.min_cosine, -1.0, 1.0)
+            check_range("min_cosine", self.min_cosine, -1.0, 1.0)
         if self.temperature is not None:
-            _check_range("temperature", self.temperature, 0.0, math.inf)
+            check_range("temperature", self.temperature, 0.0, math.inf)
             if not 0 < self.temperature < math.inf:
                 raise InvalidInputError(f"temperature={self.temperature!r} must be a number > 0.")
 
@@ -411,20 +412,3 @@ def _image_size(image: Any) -> tuple[int, int]:
     from zs_operators.frames import as_pixels
 
     return as_pixels(image)[1:]
-
-
-def _check_count(name: str, value: Any, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise InvalidInputError(f"{name}={value!r} must be an integer >= {low}.")
-
-
-def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InvalidInputError(f"{name}={value!r} must be one of {', '.join(choices)}.")
-
-
-def _check_range(name: str, value: Any, low: float, high: float) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low <= value <= high:
-        bounds = f"between {low:g} and {high:g}" if high != math.inf else f">= {low:g}"
-        raise InvalidInputError(f"{name}={value!r} must be a number {bounds}.")

@@ -94,16 +94,19 @@ class NamedBoxesTarget(FieldTarget):
     ) -> None:
         super().__init__(samples, label_field, "Detections")
         self._source_ids = source_ids
+        self._named: set[str] = set()
 
     def incomplete(self, ids: Sequence[str]) -> set[str]:
         path = f"{self.name}.detections.source_id"
         if self.samples._dataset.get_field(path) is None:
             return set()
         named = dict(zip(*unfiltered(self.samples, ids).values(["id", path]), strict=True))
+        self._named = {one for one in ids if named.get(one)}
         return {one for one in ids if set(self._source_ids[one]) - set(named.get(one) or ())}
 
     def write(self, labels: Mapping[str, Label | None]) -> None:
-        there = unfiltered(self.samples, list(labels)).values(["id", self.name])
+        named = [one for one in labels if one in self._named]
+        there = unfiltered(self.samples, named).values(["id", self.name]) if named else ((), ())
         for sample_id, old in zip(*there, strict=True):
             new = labels[sample_id]
             if old is None or new is None or old[fields.RUN_ATTRIBUTE] != new[fields.RUN_ATTRIBUTE]:

@@ -138,11 +138,9 @@ def run_through(ctx, start: Callable[[], Steps]) -> dict:
 def describe(progress: Progress) -> str:
     """``"Classifying: 120 of 240 images · 28.1 images/s · 4 s left"``."""
     parts = [f"{progress.stage[:1].upper()}{progress.stage[1:]}: {_of(progress)} images"]
-    if progress.images_per_second > 0:
+    if progress.seconds_left is not None:
         parts.append(f"{progress.images_per_second:.1f} images/s")
-        parts.append(
-            f"{duration((progress.total - progress.done) / progress.images_per_second)} left"
-        )
+        parts.append(f"{duration(progress.seconds_left)} left")
     return " · ".join(parts)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zs_operators.shapes.checkpoints import load_checkpoint
 from zs_operators.shapes.evaluate import TEST_SEED, VALIDATION_SEED
 from zs_operators.shapes.world import UNSEEN, Scene, make_scene
 
@@ -28,17 +29,9 @@ def scenes(seed: int, count: int) -> list[Scene]:
 
 def load_proposer(folder: Path = WEIGHTS):
     """The trained Faster R-CNN in fp32 and eval mode, from a weights folder."""
-    import torch
-    from safetensors.torch import load_file
-
     from zs_operators.shapes.proposal_model import build_shapes_proposer
 
-    model = build_shapes_proposer(json.loads((folder / "config.json").read_text("utf-8")))
-    state = load_file(str(folder / "model.safetensors"))
-    model.load_state_dict(
-        {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
-    )
-    return model.eval()
+    return load_checkpoint(build_shapes_proposer, folder)
 
 
 def proposals(model, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zs_operators.shapes.checkpoints import load_checkpoint
 from zs_operators.shapes.evaluate import TEST_SEED, VALIDATION_SEED
 from zs_operators.shapes.world import UNSEEN, Scene, make_scene
 
@@ -24,17 +25,9 @@ def scenes(seed: int, count: int) -> list[Scene]:
 
 def load_sam(folder: Path = WEIGHTS):
     """The trained Sam in fp32 and eval mode, from a weights folder."""
-    import torch
-    from safetensors.torch import load_file
-
     from zs_operators.shapes.sam_model import build_shapes_sam
 
-    model = build_shapes_sam(json.loads((folder / "config.json").read_text("utf-8")))
-    state = load_file(str(folder / "model.safetensors"))
-    model.load_state_dict(
-        {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
-    )
-    return model.eval()
+    return load_checkpoint(build_shapes_sam, folder)
 
 
 def measure(model, test_scenes: Sequence[Scene]) -> dict[str, float]:

@@ -6,7 +6,6 @@ the one label "object".
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import math
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 
 from zs_operators.shapes import evaluate_proposals
+from zs_operators.shapes.checkpoints import save_checkpoint, training_command
 from zs_operators.shapes.evaluate import VALIDATION_SEED
 from zs_operators.shapes.proposal_model import CONFIG, build_shapes_proposer
 from zs_operators.shapes.world import SEEN, make_scene
@@ -78,36 +78,14 @@ def train(*, seed: int, steps: int, out: Path, batch_size: int = 8) -> None:
             logger.info("%d loss %.3f %.0f s", step + 1, running / 50, spent)
             running = 0.0
         if (step + 1) % 300 == 0 or step + 1 == steps:
-            save(model, out)
+            save_checkpoint(model, CONFIG, out)
             loaded = evaluate_proposals.load_proposer(out)
             scenes = evaluate_proposals.scenes(VALIDATION_SEED, 150)
             logger.info("validation %s", json.dumps(evaluate_proposals.measure(loaded, scenes)))
 
 
-def save(model: torch.nn.Module, out: Path) -> None:
-    """Write fp16 weights and the architecture's config."""
-    from safetensors.torch import save as serialize
-
-    out.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: (value.half() if value.is_floating_point() else value).detach().contiguous().clone()
-        for name, value in model.state_dict().items()
-    }
-    (out / "model.safetensors").write_bytes(serialize(state))
-    (out / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args(arguments)
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("zs_operators").setLevel(logging.INFO)
-    torch.set_num_threads(options.threads)
-    train(seed=options.seed, steps=options.steps, out=options.out)
+    training_command(train, __doc__, steps=2000, arguments=arguments)
 
 
 if __name__ == "__main__":

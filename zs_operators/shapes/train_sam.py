@@ -6,7 +6,6 @@ both. ``Sam.forward`` and ``SamPredictor`` never keep gradients, so this calls S
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import math
@@ -20,6 +19,7 @@ from segment_anything.modeling import Sam
 from torch.nn import functional as F
 
 from zs_operators.shapes import evaluate_sam
+from zs_operators.shapes.checkpoints import save_checkpoint, training_command
 from zs_operators.shapes.evaluate import VALIDATION_SEED
 from zs_operators.shapes.sam_model import CONFIG, build_shapes_sam
 from zs_operators.shapes.world import SEEN, Scene, make_scene
@@ -164,36 +164,14 @@ def train(*, seed: int, steps: int, out: Path, batch_size: int = 6) -> None:
             logger.info("%d loss %.3f IoU %.3f %.0f s", step + 1, *(running / 50), spent)
             running[:] = 0.0
         if (step + 1) % 400 == 0 or step + 1 == steps:
-            save(model, out)
+            save_checkpoint(model, CONFIG, out)
             scenes = evaluate_sam.scenes(VALIDATION_SEED, 60)
             table = evaluate_sam.measure(evaluate_sam.load_sam(out), scenes)
             logger.info("validation %s", json.dumps(table))
 
 
-def save(model: Sam, out: Path) -> None:
-    """Write fp16 weights and the architecture's config."""
-    from safetensors.torch import save as serialize
-
-    out.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: (value.half() if value.is_floating_point() else value).detach().contiguous().clone()
-        for name, value in model.state_dict().items()
-    }
-    (out / "model.safetensors").write_bytes(serialize(state))
-    (out / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args(arguments)
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("zs_operators").setLevel(logging.INFO)
-    torch.set_num_threads(options.threads)
-    train(seed=options.seed, steps=options.steps, out=options.out)
+    training_command(train, __doc__, steps=2400, arguments=arguments)
 
 
 if __name__ == "__main__":
