@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from segment_anything.modeling import Sam
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from zs_operators.shapes import evaluate_sam
 from zs_operators.shapes.checkpoints import save_checkpoint, training_command
@@ -130,6 +131,7 @@ def train(*, seed: int, steps: int, out: Path, batch_size: int = 6) -> None:
     model = build_shapes_sam().train()
     model.image_encoder.to(memory_format=torch.channels_last)
     size = model.image_encoder.img_size
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.997), use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05, fused=True)
     started, running = time.perf_counter(), np.zeros(2)
     for step in range(steps):
@@ -158,20 +160,21 @@ def train(*, seed: int, steps: int, out: Path, batch_size: int = 6) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        averaged.update_parameters(model)
         running += [loss.item(), torch.stack(overlaps).mean().item()]
         if (step + 1) % 50 == 0:
             spent = time.perf_counter() - started
             logger.info("%d loss %.3f IoU %.3f %.0f s", step + 1, *(running / 50), spent)
             running[:] = 0.0
         if (step + 1) % 400 == 0 or step + 1 == steps:
-            save_checkpoint(model, CONFIG, out)
+            save_checkpoint(averaged.module, CONFIG, out)
             scenes = evaluate_sam.scenes(VALIDATION_SEED, 60)
             table = evaluate_sam.measure(evaluate_sam.load_sam(out), scenes)
             logger.info("validation %s", json.dumps(table))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    training_command(train, __doc__, steps=2400, arguments=arguments)
+    training_command(train, __doc__, steps=3600, arguments=arguments)
 
 
 if __name__ == "__main__":
