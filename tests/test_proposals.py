@@ -109,7 +109,11 @@ def test_rpn_boxes_are_the_models_own(mobilenet, size):
     proposer = Proposer(module, plan, load_options(mode="rpn", max_proposals=1000), device="cpu")
     found = proposer.propose([pixels])[0]
     assert len(found) == len(expected) > 50
-    torch.testing.assert_close(found.boxes_px, expected, atol=2e-5, rtol=0)
+    distance = torch.cdist(found.boxes_px, expected, p=torch.inf)
+    # best first; those whose objectness differs by rounding only may have changed places
+    tied = (found.objectness[:, None] - found.objectness).abs() < 1e-6
+    assert distance.where(tied, torch.inf).min(dim=1).values.max() <= 5e-5
+    assert distance.where(tied, torch.inf).min(dim=0).values.max() <= 5e-5
 
 
 def load_options(**options):

@@ -179,6 +179,10 @@ def plan_weights(
         from zs_operators.proposal_loading import plan_proposer
 
         return plan_proposer(model, weights)
+    if kind == "sam":
+        from zs_operators.sam_loading import plan_sam
+
+        return plan_sam(model, weights)
     folder = Path(model).expanduser()
     if entry is None and (folder / CONFIG_NAME).is_file():
         if weights is not None:
@@ -193,14 +197,14 @@ def plan_weights(
             return _plan_local(kind, model, entry, local)
         weights = str(weights).strip()
     if weights == "random":
-        architecture = entry.architecture if entry else _architecture(kind, model)
+        architecture = entry.architecture if entry else _architecture(model)
         if entry is not None and entry.folder is not None:
             raise WeightsError(f"model {model!r} is bundled with its weights; leave out 'random'")
         return WeightsPlan(kind, model, architecture, None, None, "random", source="random")
     if entry is not None and weights in (None, "", entry.pretrained):
         return _plan_entry(kind, model, entry)
     return _plan_tag(
-        kind, model, entry.architecture if entry else _architecture(kind, model), weights
+        kind, model, entry.architecture if entry else _architecture(model), weights
     )
 
 
@@ -255,7 +259,7 @@ def _plan_local(kind: str, model: str, entry: ModelEntry | None, path: Path) -> 
                 "folder with its config instead of a single file"
             )
         else:
-            architecture = entry.architecture if entry else _architecture(kind, model)
+            architecture = entry.architecture if entry else _architecture(model)
     return WeightsPlan(kind, model, architecture, None, str(path), "local", source="local")
 
 
@@ -335,13 +339,8 @@ def _plan_tag(kind: str, model: str, architecture: str, tag: str | None) -> Weig
     )
 
 
-def _architecture(kind: str, model: str) -> str:
+def _architecture(model: str) -> str:
     """open_clip's spelling of an architecture."""
-    if kind != "clip":
-        names = [entry.name for entry in models(kind)]
-        raise UnknownModelError(
-            f"no model is called {model!r}; those of kind {kind!r}: {', '.join(names) or 'none'}"
-        )
     import open_clip
 
     names = open_clip.list_models()
@@ -349,7 +348,7 @@ def _architecture(kind: str, model: str) -> str:
     wanted = model.replace("/", "-").lower()
     if wanted in spellings:
         return spellings[wanted]
-    offered = [entry.name for entry in models(kind)]
+    offered = [entry.name for entry in models("clip")]
     pool = {**spellings, **{name.lower(): name for name in offered}}
     nearest = difflib.get_close_matches(wanted, pool, n=5, cutoff=0.5)
     raise UnknownModelError(
