@@ -6,10 +6,17 @@ from types import MappingProxyType
 
 import fiftyone.operators.types as types
 
-from zs_operators.errors import SamplesError
-
-from . import detect_form, detect_target, forms, model_form, outcomes, params, vocabulary_form
-from .run_operator import RunOperator
+from . import (
+    detect_form,
+    detect_target,
+    model_form,
+    params,
+    preview,
+    targeting,
+    torch_model_form,
+    vocabulary_form,
+)
+from .preview import PreviewOperator
 
 #: Arguments of :func:`zs_operators.detect` that are passed on as they are.
 ARGUMENTS = (
@@ -30,7 +37,7 @@ ARGUMENTS = (
 DEFAULT_LABEL_FIELD = "zs_detections"
 
 
-class Detect(RunOperator):
+class Detect(PreviewOperator):
     """Finds objects by the class names a person types, or names boxes that exist.
 
     Called on samples it is a function::
@@ -43,6 +50,7 @@ class Detect(RunOperator):
     """
 
     task = "detect"
+    source_argument = "regions"
     label = "Detect objects by text"
     description = "Zero-shot detection: type class names, get boxes; or name boxes you have"
     title = "Detecting objects"
@@ -52,95 +60,49 @@ class Detect(RunOperator):
 
     def resolve_input(self, ctx):
         inputs = types.Object()
-        samples = _target(inputs, ctx)
+        samples = targeting.ask(
+            inputs,
+            ctx,
+            "Detect objects in",
+            labels_description="Name the selected boxes, or look in the samples that hold them",
+        )
         if samples is not None:
-            chosen = detect_target.chosen(ctx)
+            chosen = targeting.chosen(ctx)
             regions = detect_form.where_to_look(inputs, ctx, chosen)
             vocabulary_form.class_names(inputs, ctx, samples)
             vocabulary_form.templates(inputs, ctx)
             vocabulary_form.preview(inputs, ctx, samples)
             model_form.model(inputs, ctx)
             if regions == detect_target.PROPOSALS:
-                detect_form.proposer(inputs, ctx)
+                torch_model_form.proposer(inputs, ctx)
             detect_form.output(
                 inputs,
                 ctx,
                 samples,
                 regions,
                 default=DEFAULT_LABEL_FIELD,
-                is_restricted=detect_target.is_restricted(ctx, chosen),
+                is_restricted=targeting.is_restricted(ctx, chosen),
             )
             detect_form.boxes(inputs, ctx, regions)
             model_form.performance(inputs)
             total = len(samples)
             detect_form.cost(inputs, ctx, chosen, regions, total)
-            detect_form.preview(inputs, total)
+            preview.offer(inputs, total, "boxes")
         return types.Property(inputs, view=types.View(label=self.label))
+
+    def source(self, ctx, chosen):
+        return detect_target.regions(ctx, chosen)
+
+    def field(self, ctx, chosen):
+        return detect_target.field(ctx, chosen)
 
     def start(self, ctx):
         import zs_operators as zs
 
-        if ctx.dataset is None:
-            raise SamplesError("There is no dataset: open one, or pass a dataset or a view.")
-        chosen = detect_target.chosen(ctx)
-        samples = detect_target.images(ctx, chosen)
-        names_from = detect_target.with_all_fields(ctx, chosen)
+        samples, names_from = self.samples(ctx)
         arguments = params.arguments(ctx.params, names_from, ARGUMENTS)
-        values = params.flat(ctx.params)
-        arguments["regions"] = detect_target.regions(ctx, chosen)
-        proposals, weights = detect_form.proposals_and_weights(values)
-        arguments.update({"proposals": proposals} if proposals else {})
-        arguments.update({"proposal_weights": weights} if weights else {})
-        if values.get("preview"):
-            samples = samples.limit(detect_target.PREVIEW_SAMPLES)
-        return zs.iter_detect(samples, arguments.pop("classes"), **arguments)
-
-    def after(self, ctx):
-        if ctx.params.get("preview"):
-            shown = detect_target.with_all_fields(ctx, detect_target.chosen(ctx))
-            yield ctx.ops.set_view(view=shown.limit(detect_target.PREVIEW_SAMPLES))
-        elif ctx.params.get(detect_target.VIEW_BEFORE) is not None:
-            before = detect_target.build_view(ctx, ctx.params[detect_target.VIEW_BEFORE])
-            yield ctx.ops.set_view(view=before)
-
-    def summarize(self, ctx, report):
-        chosen = detect_target.chosen(ctx)
-        samples = detect_target.with_all_fields(ctx, chosen)
-        steps = []
-        if ctx.params.get("preview"):
-            rest = len(samples) - detect_target.PREVIEW_SAMPLES
-            samples = samples.limit(detect_target.PREVIEW_SAMPLES)
-            if rest > 0:
-                steps.append(self._run_on_the_rest(ctx, chosen, rest))
-        return outcomes.summary(report, samples, steps=steps)
-
-    def _run_on_the_rest(self, ctx, chosen, rest: int) -> types.Button:
-        regions = detect_target.regions(ctx, chosen)
-        is_view_of_patches = detect_target.patches_field(chosen) is not None
-        samples = chosen if is_view_of_patches else detect_target.images(ctx, chosen)
-        return types.Button(
-            label=f"Run on the other {rest:,}",
-            description="The same settings on the samples that are left",
-            operator=self.uri,
-            params={
-                **ctx.params,
-                "preview": False,
-                "regions": regions,
-                detect_target.STAGES: detect_target.stages(samples),
-                detect_target.VIEW_BEFORE: detect_target.stages(ctx.view),
-            },
-            variant="contained",
-            space=4,
+        arguments["regions"] = self.source(ctx, targeting.chosen(ctx))
+        arguments.update(
+            torch_model_form.arguments(params.flat(ctx.params), torch_model_form.PROPOSER)
         )
-
-
-def _target(inputs, ctx):
-    if ctx.dataset is not None and ctx.params.get(detect_target.STAGES) is not None:
-        return detect_target.with_all_fields(ctx, detect_target.chosen(ctx))
-    return forms.target(
-        inputs,
-        ctx,
-        "Detect objects in",
-        labels_description="Name the selected boxes, or look in the samples that hold them",
-        images=lambda samples: detect_target.with_all_fields(ctx, samples),
-    )
+        return zs.iter_detect(samples, arguments.pop("classes"), **arguments)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import fiftyone.operators.types as types
 
-from zs_operators.errors import InvalidInputError, ZeroShotError
+from zs_operators.errors import InvalidInputError
 
-from . import detect_cost, detect_target, forms, model_form, params, running
+from . import detect_cost, detect_target, forms, model_form, params, running, targeting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from fiftyone.core.collections import SampleCollection
 
 #: Arguments that :class:`zs_operators.detector.DetectOptions` checks.
@@ -51,7 +48,7 @@ def where_to_look(inputs: types.Object, ctx, samples: SampleCollection) -> str:
         if regions not in (detect_target.PROPOSALS, *fields):
             forms.refuse(inputs, "look", "No such boxes", f"{regions} is not a field with boxes.")
         return regions
-    if detect_target.patches_field(samples):
+    if targeting.patches_field(samples):
         inputs.view(
             "look_notice",
             types.Notice(
@@ -85,68 +82,6 @@ def where_to_look(inputs: types.Object, ctx, samples: SampleCollection) -> str:
             view=view,
         )
     return regions
-
-
-def proposer(inputs: types.Object, ctx) -> None:
-    """Asks for the model that finds boxes, says what its weights need, and how to use it."""
-    from zs_operators import weights
-    from zs_operators.proposal_loading import DEFAULT_PROPOSER, plan_proposer
-
-    names = [entry.name for entry in weights.models("proposals")]
-    view = types.DropdownView(space=8)
-    for name in names:
-        view.add_choice(name, label=model_form.model_label(ctx, "proposals", name))
-    view.add_choice(params.CUSTOM_MODEL, label="Local weights: a folder or a file")
-    inputs.str("proposals", default=DEFAULT_PROPOSER, label="Model that finds boxes", view=view)
-    modes = types.DropdownView(space=4)
-    modes.add_choice("refined", label="Refined boxes")
-    modes.add_choice("rpn", label="First-stage proposals")
-    inputs.enum(
-        "proposal_mode", modes.values(), default="refined", label="Boxes to take", view=modes
-    )
-    if ctx.params.get("proposals") == params.CUSTOM_MODEL:
-        inputs.str(
-            "proposal_path",
-            label="Folder or file",
-            description="A folder with config.json and model.safetensors, or a weights file",
-            view=types.TextFieldView(space=8),
-        )
-        architecture = types.DropdownView(space=4)
-        for name in names:
-            if not name.startswith("shapes-"):
-                architecture.add_choice(name, label=name)
-        inputs.enum(
-            "proposal_architecture",
-            architecture.values(),
-            default=DEFAULT_PROPOSER,
-            label="Architecture of a file",
-            view=architecture,
-        )
-    try:
-        name, path = proposals_and_weights(params.flat(ctx.params))
-        plan = plan_proposer(name or DEFAULT_PROPOSER, path)
-    except ZeroShotError as error:
-        forms.refuse(inputs, "proposals_state", "This model cannot be used", str(error))
-        return
-    model_form.notice(inputs, plan, "proposals_state")
-
-
-def proposals_and_weights(values: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """``proposals`` and ``proposal_weights`` as the engine takes them.
-
-    Raises:
-        InvalidInputError: if local weights were chosen and not named
-    """
-    from zs_operators.proposal_loading import DEFAULT_PROPOSER
-
-    if values.get("proposals") != params.CUSTOM_MODEL:
-        return values.get("proposals"), values.get("proposal_weights")
-    path = values.get("proposal_path")
-    if not path:
-        raise InvalidInputError("Give the path of a folder or of a weights file.")
-    if Path(path).expanduser().is_dir():
-        return path, None
-    return values.get("proposal_architecture", DEFAULT_PROPOSER), path
 
 
 def output(
@@ -262,18 +197,6 @@ def cost(inputs: types.Object, ctx, chosen: SampleCollection, regions: str, tota
         )
     fewer = " Fewer regions (Thresholds and overlap) or a smaller model help." if is_find else ""
     inputs.view("cost", types.Warning(label=label, description=f"A rough estimate.{fewer}"))
-
-
-def preview(inputs: types.Object, total: int) -> None:
-    """Offers to run on a few samples first."""
-    if total > detect_target.PREVIEW_SAMPLES:
-        inputs.bool(
-            "preview",
-            default=False,
-            label=f"Try on {detect_target.PREVIEW_SAMPLES} samples first",
-            description="Shows their boxes; the rest can then be run from the summary",
-            view=types.CheckboxView(),
-        )
 
 
 def _proposal_thresholds(group: types.Object) -> None:

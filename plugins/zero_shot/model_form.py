@@ -110,10 +110,7 @@ def model_label(ctx, kind: str, name: str) -> str:
 
 def _plan(kind: str, name: str, chosen: str | None) -> WeightsPlan:
     from zs_operators import weights
-    from zs_operators.proposal_loading import plan_proposer
 
-    if kind == "proposals":
-        return plan_proposer(name, chosen)
     return weights.plan_weights(kind, name, chosen)
 
 
