@@ -321,9 +321,7 @@ class SamModel:
         import torch
 
         boxes, points, labels = (
-            None
-            if value is None
-            else torch.as_tensor(value, dtype=dtype, device=self.device)
+            None if value is None else torch.as_tensor(value, dtype=dtype, device=self.device)
             for value, dtype in (
                 (prompts.boxes_px, torch.float64),
                 (prompts.points_px, torch.float64),

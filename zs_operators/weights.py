@@ -203,9 +203,7 @@ def plan_weights(
         return WeightsPlan(kind, model, architecture, None, None, "random", source="random")
     if entry is not None and weights in (None, "", entry.pretrained):
         return _plan_entry(kind, model, entry)
-    return _plan_tag(
-        kind, model, entry.architecture if entry else _architecture(model), weights
-    )
+    return _plan_tag(kind, model, entry.architecture if entry else _architecture(model), weights)
 
 
 def _check_kind(kind: str) -> None:

@@ -17,38 +17,51 @@ if TYPE_CHECKING:
     from zs_operators.weights import WeightsPlan
 
 
-def model(inputs: types.Object, ctx, kind: str = "clip") -> WeightsPlan | None:
-    """Asks for the model and says what its weights need: nothing, a download, or a file."""
+def model(
+    inputs: types.Object,
+    ctx,
+    names: tuple[str, str, str] = params.MODEL_INPUTS,
+    label: str = "Model",
+) -> WeightsPlan | None:
+    """Asks for a CLIP model and says what its weights need: nothing, a download, or a file.
+
+    Args:
+        inputs: the form
+        ctx: the execution context
+        names: of the inputs for the model, its weights, and the architecture of a custom one
+        label: of the first input
+    """
     from zs_operators import weights
 
-    entries = weights.models(kind)
+    name, weights_name, architecture_name = names
+    entries = weights.models("clip")
     view = types.DropdownView()
     for entry in entries:
-        view.add_choice(entry.name, label=model_label(ctx, kind, entry.name))
+        view.add_choice(entry.name, label=model_label(ctx, "clip", entry.name))
     view.add_choice(params.CUSTOM_MODEL, label="Another open_clip model or local weights")
     # A plain string: scripts may name any architecture
-    inputs.str("model", default=weights.DEFAULT_CLIP, label="Model", view=view)
-    if ctx.params.get("model") == params.CUSTOM_MODEL:
+    inputs.str(name, default=weights.DEFAULT_CLIP, label=label, view=view)
+    if ctx.params.get(name) == params.CUSTOM_MODEL:
         inputs.str(
-            "architecture",
+            architecture_name,
             label="Architecture",
             description="As open_clip names it, for example ViT-B-32",
             view=types.TextFieldView(space=6),
         )
         inputs.str(
-            "weights",
+            weights_name,
             label="Weights",
             description="A pretrained tag, or the path of a local file or folder",
             view=types.TextFieldView(space=6),
         )
     values = params.flat(ctx.params)
     try:
-        name, chosen = params.model_and_weights(values)
-        plan = _plan(kind, name or weights.DEFAULT_CLIP, chosen)
+        chosen, chosen_weights = params.model_and_weights(values, names)
+        plan = weights.plan_weights("clip", chosen or weights.DEFAULT_CLIP, chosen_weights)
     except ZeroShotError as error:
-        forms.refuse(inputs, "model_state", "This model cannot be used", str(error))
+        forms.refuse(inputs, f"{name}_state", "This model cannot be used", str(error))
         return None
-    notice(inputs, plan, "model_state")
+    notice(inputs, plan, f"{name}_state")
     return plan
 
 
@@ -99,19 +112,13 @@ def model_label(ctx, kind: str, name: str) -> str:
     if entry.architecture != entry.name and ":" not in entry.architecture:
         parts.append(entry.architecture)
     try:
-        plan = _plan(kind, entry.name, None)
+        plan = weights.plan_weights(kind, entry.name)
     except ZeroShotError:
         parts.append("not available")
     else:
         state = {"bundled": "comes with the plugin", "cached": "on this machine"}
         parts.append(state.get(plan.state, f"download of {entry.size_mb:,.0f} MB"))
     return " · ".join(parts)
-
-
-def _plan(kind: str, name: str, chosen: str | None) -> WeightsPlan:
-    from zs_operators import weights
-
-    return weights.plan_weights(kind, name, chosen)
 
 
 def notice(inputs: types.Object, plan: WeightsPlan, name: str) -> None:

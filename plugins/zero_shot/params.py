@@ -18,10 +18,15 @@ from typing import Any
 from zs_operators.errors import InvalidInputError, VocabularyError
 
 #: Folded sections of the forms: their inputs arrive nested under these names.
-SECTIONS = ("rejection", "output", "boxes", "performance")
+SECTIONS = ("rejection", "output", "boxes", "naming", "masks", "grid", "storage", "performance")
 
 #: Choice of the model picker that asks for an architecture and weights instead.
 CUSTOM_MODEL = "custom"
+
+#: Inputs of a CLIP model: its name, its weights, and the architecture of a custom one. The first
+#: two are also the engine's arguments.
+MODEL_INPUTS = ("model", "weights", "architecture")
+CLIP_INPUTS = ("clip", "clip_weights", "clip_architecture")
 
 #: Choice of the template picker that asks for the templates themselves.
 CUSTOM_TEMPLATES = "custom"
@@ -55,16 +60,43 @@ def arguments(params: Mapping[str, Any], samples, names: tuple[str, ...]) -> dic
         InvalidInputError: if an architecture is asked for and not named
     """
     values = flat(params)
-    model, weights = model_and_weights(values)
     found = {
+        **vocabulary_arguments(values, samples),
+        **{name: values[name] for name in names if name in values},
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def vocabulary_arguments(
+    values: Mapping[str, Any], samples, names: tuple[str, str, str] = MODEL_INPUTS
+) -> dict[str, Any]:
+    """The arguments classes, templates, background, and a CLIP model with its weights.
+
+    Args:
+        values: :func:`flat` of ``ctx.params``
+        samples: the collection that is processed, for class names taken from a label field
+        names: of the model's inputs; the first two are also the engine's arguments
+
+    Raises:
+        VocabularyError: if there are no usable class names or templates
+        InvalidInputError: if an architecture is asked for and not named
+    """
+    model, weights = model_and_weights(values, names)
+    return {
         "classes": classes(values, samples),
         "templates": templates(values),
         "background": background(values),
-        "model": model,
-        "weights": weights,
+        names[0]: model,
+        names[1]: weights,
     }
-    found.update({name: values[name] for name in names if name in values})
-    return {name: value for name, value in found.items() if value is not None}
+
+
+def has_classes(values: Mapping[str, Any]) -> bool:
+    """Whether class names were given, usable or not."""
+    source = "classes" if "classes" in values else values.get("class_source", "typed")
+    given = {"typed": "class_names", "field": "class_field", "file": "class_file"}
+    found = values.get(given.get(source, source))
+    return bool(found.strip() if isinstance(found, str) else found)
 
 
 def classes(values: Mapping[str, Any], samples) -> Any:
@@ -116,17 +148,17 @@ def background(values: Mapping[str, Any]) -> list[str] | None:
     return list(given) if given else None
 
 
-def model_and_weights(values: Mapping[str, Any]) -> tuple[str | None, str | None]:
+def model_and_weights(
+    values: Mapping[str, Any], names: tuple[str, str, str] = MODEL_INPUTS
+) -> tuple[str | None, str | None]:
     """Model and weights as :func:`zs_operators.weights.plan_weights` takes them.
 
     Raises:
         InvalidInputError: if a custom model was chosen without its architecture
     """
-    model = values.get("model")
+    model, weights, architecture = (values.get(name) for name in names)
     if model != CUSTOM_MODEL:
-        return model, values.get("weights")
-    architecture = values.get("architecture")
-    weights = values.get("weights")
+        return model, weights
     if not architecture and not weights:
         raise InvalidInputError("Name an open_clip architecture, for example ViT-B-32.")
     return architecture or weights, weights if architecture else None

@@ -19,18 +19,20 @@ if TYPE_CHECKING:
 _PROMPTS_SHOWN = 5
 
 
-def class_names(inputs: types.Object, ctx, samples: SampleCollection) -> None:
+def class_names(
+    inputs: types.Object, ctx, samples: SampleCollection, *, required: bool = True
+) -> None:
     """Asks for class names: typed, from a label field, or from a file."""
     if "classes" in ctx.params:
         return
-    source = types.TabsView(label="Classes")
+    source = types.TabsView(label="Classes" if required else "Classes (optional)")
     source.add_choice("typed", label="Type them")
     source.add_choice("field", label="From a label field")
     source.add_choice("file", label="From a file")
     inputs.enum("class_source", source.values(), default="typed", view=source)
     chosen = ctx.params.get("class_source", "typed")
     if chosen == "field":
-        _class_field(inputs, samples)
+        _class_field(inputs, samples, required)
     elif chosen == "file":
         inputs.uploaded_file(
             "class_file",
@@ -51,7 +53,7 @@ def class_names(inputs: types.Object, ctx, samples: SampleCollection) -> None:
             "car: car, sedan, hatchback",
             view=types.TextFieldView(multiline=True, rows=5),
         )
-        if not (ctx.params.get("class_names") or "").strip():
+        if required and not (ctx.params.get("class_names") or "").strip():
             prop.invalid = True
             prop.error_message = "Type at least one class name"
 
@@ -95,7 +97,7 @@ def templates(inputs: types.Object, ctx) -> None:
 def preview(inputs: types.Object, ctx, samples: SampleCollection) -> Vocabulary | None:
     """Shows the exact prompts that will be encoded, or what is wrong with them."""
     values = params.flat(ctx.params)
-    if not _has_classes(values):
+    if not params.has_classes(values):
         return None
     try:
         vocabulary = params.vocabulary(values, samples)
@@ -115,7 +117,7 @@ def preview(inputs: types.Object, ctx, samples: SampleCollection) -> Vocabulary 
     return vocabulary
 
 
-def _class_field(inputs: types.Object, samples: SampleCollection) -> None:
+def _class_field(inputs: types.Object, samples: SampleCollection, required: bool) -> None:
     from zs_operators.samples import label_fields
 
     names = label_fields(samples)
@@ -135,17 +137,11 @@ def _class_field(inputs: types.Object, samples: SampleCollection) -> None:
     inputs.enum(
         "class_field",
         names,
-        required=True,
+        required=required,
         label="Label field with the classes",
         description="Its labels become the class names",
         view=view,
     )
-
-
-def _has_classes(values: dict) -> bool:
-    source = "classes" if "classes" in values else values.get("class_source", "typed")
-    given = {"typed": "class_names", "field": "class_field", "file": "class_file"}
-    return bool(values.get(given.get(source, source)))
 
 
 def _shown_prompts(vocabulary: Vocabulary) -> list[str]:
