@@ -12,7 +12,7 @@ from zs_operators.device import BatchBudget
 from zs_operators.errors import FieldError, MissingMediaError, RunError
 from zs_operators.images import read_image
 from zs_operators.report import LABELED, REJECTED
-from zs_operators.runner import Run, RunOptions
+from zs_operators.runner import CHUNK_SAMPLES, Run, RunOptions
 from zs_operators.targets import FieldTarget
 
 FIELD = "predicted"
@@ -23,6 +23,7 @@ class BrightnessTask:
 
     name = "classify"
     prefetch_batches = 2
+    chunk_samples = CHUNK_SAMPLES
     warnings = ()
 
     def __init__(self, fail_on=None, error=None):

@@ -13,7 +13,7 @@ from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
 from zs_operators.errors import VocabularyError
 from zs_operators.progress import show_progress
 from zs_operators.report import LABELED, REJECTED, Progress, RunReport
-from zs_operators.runner import Run, RunOptions
+from zs_operators.runner import CHUNK_SAMPLES, Run, RunOptions
 from zs_operators.samples import check_samples, class_names
 from zs_operators.targets import FieldTarget
 from zs_operators.vocabulary import Vocabulary
@@ -36,6 +36,7 @@ class ClassifyTask:
 
     name = "classify"
     prefetch_batches = 3
+    chunk_samples = CHUNK_SAMPLES
     warnings = ()
 
     def __init__(self, classifier: ZeroShotClassifier, reject_label: str | None) -> None:

@@ -23,7 +23,7 @@ from zs_operators.progress import show_progress
 from zs_operators.proposal_loading import DEFAULT_PROPOSER
 from zs_operators.region_fields import ExistingBoxes, images_of, label_path, read_boxes
 from zs_operators.report import LABELED, NO_PROMPTS, NOTHING_FOUND, Progress, RunReport
-from zs_operators.runner import Run, RunOptions
+from zs_operators.runner import CHUNK_SAMPLES, Run, RunOptions
 from zs_operators.samples import check_samples
 from zs_operators.targets import FieldTarget, NamedBoxesTarget, SourceTarget
 from zs_operators.weights import DEFAULT_CLIP
@@ -45,6 +45,7 @@ class DetectTask:
     name = "detect"
     # Whole images wait here, so fewer of them than a classifier's small tensors
     prefetch_batches = 1
+    chunk_samples = CHUNK_SAMPLES
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ the box any more.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -40,6 +41,40 @@ class Mask:
     box_px: PixelBox
     area_px: int
     stability: float
+
+
+@dataclass(frozen=True)
+class PackedMask:
+    """A mask in a fraction of the memory of its pixels, for those that wait to be written.
+
+    Attributes:
+        data: its pixels, one bit each, compressed
+        shape: (h, w)
+        box_px, area_px, stability: see :class:`Mask`
+    """
+
+    data: bytes
+    shape: tuple[int, int]
+    box_px: PixelBox
+    area_px: int
+    stability: float
+
+    @classmethod
+    def of(cls, mask: Mask) -> PackedMask:
+        """The same mask, packed."""
+        import numpy as np
+
+        data = zlib.compress(np.packbits(mask.pixels).tobytes(), 1)
+        return cls(data, mask.pixels.shape, mask.box_px, mask.area_px, mask.stability)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """(h, w) bool, unpacked at each call."""
+        import numpy as np
+
+        bits = np.frombuffer(zlib.decompress(self.data), dtype=np.uint8)
+        count = self.shape[0] * self.shape[1]
+        return np.unpackbits(bits, count=count).reshape(self.shape).view(bool)
 
 
 class MaskResizer:

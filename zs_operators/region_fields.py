@@ -56,8 +56,15 @@ def label_path(samples: SampleCollection, field: str) -> str:
     return f"{field}.detections" if is_list else field
 
 
-def images_of(samples: SampleCollection, field: str) -> SampleCollection:
+def images_of(
+    samples: SampleCollection, field: str, *, argument: str = "regions"
+) -> SampleCollection:
     """The images behind a view of patches, with only the patches' labels; other views unchanged.
+
+    Args:
+        samples: a dataset or view
+        field: whose labels are wanted
+        argument ("regions"): that named the field, for the message
 
     Raises:
         SamplesError: if the patches are of another field
@@ -69,7 +76,7 @@ def images_of(samples: SampleCollection, field: str) -> SampleCollection:
     if samples.patches_field != field:
         raise SamplesError(
             f"This view holds patches of {samples.patches_field!r}: use "
-            f"regions={samples.patches_field!r}, or pass the dataset."
+            f"{argument}={samples.patches_field!r}, or pass the dataset."
         )
     ids = samples.values(f"{field}.id")
     return samples._root_dataset.select_labels(ids=ids, fields=field)

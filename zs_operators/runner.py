@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: A chunk is written when it holds this many samples or is this old, whichever comes first.
+#: A chunk is written when it holds as many samples as its task lets wait, this many where labels
+#: are small, or is this old, whichever comes first.
 CHUNK_SAMPLES = 512
 CHUNK_SECONDS = 2.0
 
@@ -39,6 +40,8 @@ class Task(Protocol):
     name: str
     #: batches read ahead of the model
     prefetch_batches: int
+    #: samples whose results may wait in memory for the next write
+    chunk_samples: int
     #: sentences for the report that only the run's data could tell
     warnings: Sequence[str]
 
@@ -49,7 +52,11 @@ class Task(Protocol):
         """One raw result per loaded image."""
 
     def label(self, result: Any, run: str) -> tuple[Any, str, Sequence[str]]:
-        """What the target writes, the sample's outcome, and the class names it shows."""
+        """What the target writes, the sample's outcome, and the class names it shows.
+
+        Raises:
+            MediaError: if this one sample's result cannot be kept
+        """
 
 
 @dataclass
@@ -91,10 +98,10 @@ class _Chunk:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    def is_due(self) -> bool:
+    def is_due(self, limit: int) -> bool:
         age = time.perf_counter() - self.since
-        return len(self) >= CHUNK_SAMPLES or (len(self) > 0 and age >= CHUNK_SECONDS)
+        enough = len(self) >= min(limit, CHUNK_SAMPLES)
+        return enough or (len(self) > 0 and age >= CHUNK_SECONDS)
 
 
 class Run:
@@ -180,7 +187,7 @@ class Run:
             yield self._progress("starting", begun)
             for sample_id, outcome in self._results():
                 self._collect(chunk, sample_id, outcome)
-                if chunk.is_due:
+                if chunk.is_due(self.task.chunk_samples):
                     self._write(chunk)
                     chunk = _Chunk()
                     yield self._progress("labelling", begun)
@@ -320,15 +327,14 @@ class Run:
 
     def _collect(self, chunk: _Chunk, sample_id: str, result: Any) -> None:
         if isinstance(result, Exception):
-            if self.options.on_error == "raise":
-                raise result
-            outcome = outcome_of(result)
-            chunk.labels[sample_id] = None
-            chunk.errors[sample_id] = f"{outcome}: {str(result) or type(result).__name__}"
-            self.counts[outcome] += 1
+            self._fail(chunk, sample_id, result)
             return
         begun = time.perf_counter()
-        label, outcome, names = self.task.label(result, self.signature)
+        try:
+            label, outcome, names = self.task.label(result, self.signature)
+        except MediaError as error:
+            self._fail(chunk, sample_id, error)
+            return
         chunk.labels[sample_id] = label
         if sample_id in self.failed_before:
             chunk.errors[sample_id] = None
@@ -336,6 +342,14 @@ class Run:
         if outcome == LABELED:
             self.label_counts.update(names)
         self.seconds["labels"] += time.perf_counter() - begun
+
+    def _fail(self, chunk: _Chunk, sample_id: str, error: Exception) -> None:
+        if self.options.on_error == "raise":
+            raise error
+        outcome = outcome_of(error)
+        chunk.labels[sample_id] = None
+        chunk.errors[sample_id] = f"{outcome}: {str(error) or type(error).__name__}"
+        self.counts[outcome] += 1
 
     def _write(self, chunk: _Chunk) -> None:
         if not len(chunk):
