@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import os
@@ -15,7 +16,10 @@ from PIL import Image
 import zs_operators as zs
 from zs_operators import cli
 from zs_operators.cli import main
+from zs_operators.detector import DetectOptions
 from zs_operators.errors import InvalidInputError
+from zs_operators.segment_options import SegmentOptions
+from zs_operators.shapes.dataset import SCENE, load_shapes_dataset
 from zs_operators.version import __version__
 
 
@@ -114,13 +118,41 @@ def test_classify_passes_on_exactly_what_was_given(photos, monkeypatch, tmp_path
     ]
 
 
-def test_every_option_is_an_argument_of_the_function():
-    arguments = {*inspect.signature(zs.classify).parameters}
-    arguments |= {*inspect.signature(zs.iter_classify).parameters}
-    assert set(cli._CLASSIFY_OPTIONS) == arguments - {"samples", "classes", "kwargs"}
-    args = cli.build_parser().parse_args(["classify", "name", "--classes", "a"])
-    for name in cli._CLASSIFY_OPTIONS:
-        assert getattr(args, name) is None, f"{name}: the function's default must stand"
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("classify", ()),
+        ("detect", (DetectOptions,)),
+        ("segment", (SegmentOptions, DetectOptions)),
+    ],
+)
+def test_every_argument_of_the_function_is_an_option(task, options):
+    given = {*inspect.signature(getattr(zs, task)).parameters}
+    given |= {*inspect.signature(getattr(zs, f"iter_{task}")).parameters}
+    given |= {field.name for kind in options for field in dataclasses.fields(kind)}
+    given -= {"samples", "kwargs", "options"}
+    commands = cli.build_parser()._subparsers._group_actions[0].choices
+    others = {"help", "dataset", "saved_view", "limit", "json", "traceback"}
+    named = {action.dest for action in commands[task]._actions} - others
+    assert named - {"classes_file", "classes_field"} == given
+    args = vars(commands[task].parse_args(["name", "--classes", "a"]))
+    unset = {"classes", "classes_file", "classes_field", "run", "task"}
+    assert not set(args) & named - unset, "the function's own defaults must stand"
+
+
+@pytest.mark.parametrize("task", ["detect", "segment"])
+def test_tasks_run_from_the_command_line(task, tmp_path, capsys):
+    scenes = load_shapes_dataset(f"cli-{task}", num_scenes=2, folder=tmp_path)
+    scenes.save_view("scenes", scenes.match_tags(SCENE))
+    where = ["--saved-view", "scenes", "--quiet", "--json", "--label-field", "found"]
+    if task == "detect":
+        what = ["--model", "shapes-tiny", "--regions", "objects", "--classes-field", "objects"]
+    else:
+        what = ["--model", "shapes-tiny", "--prompts", "objects", "--min-iou", "0.1"]
+    assert main([task, scenes.name, *where, *what]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"] == {"labeled": 2}
+    assert scenes.count("found.detections") == scenes.count("objects.detections")
+    scenes.delete()
 
 
 @pytest.mark.parametrize(

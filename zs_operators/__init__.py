@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from zs_operators.fields import check_label_field
     from zs_operators.region_detector import RegionDetector
     from zs_operators.report import Progress, RunReport
+    from zs_operators.sam import SamModel, load_sam
+    from zs_operators.sam_segmenter import SamSegmenter
     from zs_operators.samples import check_samples, class_names
+    from zs_operators.segmentation import iter_segment, segment
     from zs_operators.vocabulary import Vocabulary
     from zs_operators.weights import models, plan_weights
 
@@ -26,6 +29,8 @@ _HOMES = {
     "Progress": "report",
     "RegionDetector": "region_detector",
     "RunReport": "report",
+    "SamModel": "sam",
+    "SamSegmenter": "sam_segmenter",
     "Vocabulary": "vocabulary",
     "ZeroShotError": "errors",
     "check_label_field": "fields",
@@ -35,9 +40,12 @@ _HOMES = {
     "detect": "detection",
     "iter_detect": "detection",
     "iter_classify": "classification",
+    "iter_segment": "segmentation",
     "load_clip": "clip",
+    "load_sam": "sam",
     "models": "weights",
     "plan_weights": "weights",
+    "segment": "segmentation",
 }
 
 __all__ = [
@@ -46,6 +54,8 @@ __all__ = [
     "Progress",
     "RegionDetector",
     "RunReport",
+    "SamModel",
+    "SamSegmenter",
     "Vocabulary",
     "ZeroShotError",
     "__version__",
@@ -56,9 +66,12 @@ __all__ = [
     "detect",
     "iter_classify",
     "iter_detect",
+    "iter_segment",
     "load_clip",
+    "load_sam",
     "models",
     "plan_weights",
+    "segment",
 ]
 
 

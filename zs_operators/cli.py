@@ -7,9 +7,8 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from zs_operators.errors import InvalidInputError, MissingDependencyError, ZeroShotError
+from zs_operators.errors import ZeroShotError
 from zs_operators.version import __version__
 
 
@@ -73,7 +72,9 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true", help="print JSON")
     models.set_defaults(run=_models)
 
-    _add_classify(commands)
+    from zs_operators.task_commands import add_task_commands
+
+    add_task_commands(commands)
     for command in commands.choices.values():
         _add_traceback(command)
     return parser
@@ -86,129 +87,6 @@ def _add_traceback(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,  # so that a command does not undo what stood before it
         help="show where an error came from",
     )
-
-
-def _add_classify(commands) -> None:
-    classify = commands.add_parser("classify", help="label the images of a dataset")
-    classify.add_argument("dataset", metavar="DATASET", help="name of a FiftyOne dataset")
-    which = classify.add_mutually_exclusive_group(required=True)
-    which.add_argument("--classes", nargs="+", metavar="NAME", help="class names")
-    which.add_argument("--classes-file", metavar="FILE", help="a .txt, .yaml or .json of classes")
-    which.add_argument("--classes-field", metavar="FIELD", help="a label field that has them")
-    samples = classify.add_argument_group("samples (default: the whole dataset)")
-    samples.add_argument("--saved-view", metavar="NAME", help="only the samples of a saved view")
-    samples.add_argument("--limit", type=int, metavar="N", help="only the first N samples")
-    prompts = classify.add_argument_group("model and prompts")
-    prompts.add_argument("--model", metavar="NAME", help="see `zs models`, or an architecture")
-    prompts.add_argument("--weights", metavar="W", help="pretrained tag, local file or folder")
-    prompts.add_argument(
-        "--templates", nargs="+", metavar="T", help="none, simple, openai_imagenet, or your own"
-    )
-    prompts.add_argument("--background", nargs="+", metavar="TEXT", help="prompts of 'none'")
-    prompts.add_argument("--temperature", type=float, metavar="T")
-    output = classify.add_argument_group("what is written")
-    output.add_argument("--label-field", metavar="FIELD", help="default: zs_classification")
-    output.add_argument("--top-k", type=int, metavar="K")
-    output.add_argument("--multi-label", action="store_true", default=None)
-    output.add_argument("--min-confidence", type=float, metavar="P")
-    output.add_argument("--min-margin", type=float, metavar="M")
-    output.add_argument("--min-cosine", type=float, metavar="C")
-    output.add_argument("--reject-label", metavar="NAME", help="label of rejected samples")
-    output.add_argument("--store-logits", action="store_true", default=None)
-    output.add_argument("--overwrite", action="store_true", default=None)
-    output.add_argument("--no-resume", dest="resume", action="store_false", default=None)
-    running = classify.add_argument_group("running")
-    running.add_argument("--device", metavar="D", help="auto, cpu, cuda, cuda:1, mps")
-    running.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"))
-    running.add_argument("--batch-size", type=_batch_size, metavar="N")
-    running.add_argument("--workers", type=int, metavar="N", help="threads that read images")
-    running.add_argument("--on-error", choices=("record", "raise"))
-    running.add_argument("--quiet", dest="progress", action="store_false", default=None)
-    running.add_argument("--json", action="store_true", help="print the report as JSON")
-    classify.set_defaults(run=_classify)
-
-
-# Options of `zs classify` that are arguments of the function, by the same name; unset ones are
-# left to the function's own defaults, which are written in one place only.
-_CLASSIFY_OPTIONS = (
-    "model",
-    "weights",
-    "templates",
-    "background",
-    "temperature",
-    "label_field",
-    "top_k",
-    "multi_label",
-    "min_confidence",
-    "min_margin",
-    "min_cosine",
-    "reject_label",
-    "store_logits",
-    "overwrite",
-    "resume",
-    "device",
-    "precision",
-    "batch_size",
-    "workers",
-    "on_error",
-    "progress",
-)
-
-
-def _classify(args: argparse.Namespace) -> int:
-    samples = _load_samples(args.dataset, args.saved_view, args.limit)
-    import zs_operators as zs
-
-    if args.classes_file is not None:
-        classes = Path(args.classes_file)
-    elif args.classes_field is not None:
-        classes = zs.class_names(samples, args.classes_field)
-    else:
-        classes = args.classes
-    options = {name: getattr(args, name) for name in _CLASSIFY_OPTIONS}
-    options = {name: value for name, value in options.items() if value is not None}
-    templates = options.get("templates")
-    if templates and len(templates) == 1 and "{}" not in templates[0]:
-        options["templates"] = templates[0]  # the name of a set
-    report = zs.classify(samples, classes, **options)
-    print(json.dumps(report.to_dict(), indent=2) if args.json else report)
-    return 0
-
-
-def _load_samples(name: str, saved_view: str | None, limit: int | None):
-    try:  # FiftyOne starts its database at import, or connects to one at the first query
-        import fiftyone as fo
-
-        names = fo.list_datasets()
-    except Exception as error:
-        raise MissingDependencyError(
-            f"FiftyOne does not start ({type(error).__name__}: {error}). Run `zs doctor`."
-        ) from error
-    if name not in names:
-        raise InvalidInputError(_unknown("dataset", name, names))
-    samples = fo.load_dataset(name)
-    if saved_view is not None:
-        views = samples.list_saved_views()
-        if saved_view not in views:
-            raise InvalidInputError(_unknown(f"saved view of {name!r}", saved_view, views))
-        samples = samples.load_saved_view(saved_view)
-    if limit is not None:
-        if limit < 1:
-            raise InvalidInputError(f"--limit is {limit}; it takes 1 or more samples.")
-        samples = samples.limit(limit)
-    return samples
-
-
-def _unknown(what: str, name: str, known: Sequence[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=3) or sorted(known)[:5]
-    have = f"Did you mean {', '.join(map(repr, near))}?" if near else "There is none yet."
-    return f"There is no {what} {name!r}. {have}"
-
-
-def _batch_size(text: str) -> int | str:
-    return text if text == "auto" else int(text)
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -22,6 +22,8 @@ LABEL_FIELD = "zs_classification"
 EVAL_KEY = "zs_classification_eval"
 DETECTION_FIELD = "zs_detections"
 DETECTION_EVAL_KEY = "zs_detections_eval"
+MASK_FIELD = "zs_masks"
+MASK_EVAL_KEY = "zs_masks_eval"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,15 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     say(f"{classify_objects(dataset)}\n\n")
     say(f"{detect_objects(dataset)}\n\n")
+    say(f"{segment_objects(dataset)}\n\n")
     accuracy = evaluate_objects(dataset)
-    precision = evaluate_detections(dataset)
+    boxes = evaluate_instances(dataset, DETECTION_FIELD, DETECTION_EVAL_KEY)
+    masks = evaluate_instances(dataset, MASK_FIELD, MASK_EVAL_KEY, use_masks=True)
     save_views(dataset)
-    say(format_results(accuracy, precision, num_classes=len(CLASSES)))
+    say(format_results(accuracy, boxes, masks, num_classes=len(CLASSES)))
     say("\n" + where_to_look(dataset.name))
     if options.app:
         import fiftyone as fo
 
-        session = fo.launch_app(dataset, view=objects)
+        session = fo.launch_app(dataset, view=dataset.load_saved_view("scenes"))
         session.wait(-1)
     return 0
 
@@ -69,7 +73,7 @@ def where_to_look(name: str) -> str:
     prefix = "" if on_path else f"{os.path.relpath(folder)}{os.sep}"
     lines = [
         f"Open it:     {prefix}zs demo --app     (or: {prefix}fiftyone app launch {name})",
-        "Saved views: 'objects' and 'mistakes' (classified), 'scenes' (detected)",
+        "Saved views: 'scenes' (boxes and masks), 'objects' and 'mistakes' (classified)",
     ]
     if find_installed():
         lines.append("Your turn:   press ` in the App and choose 'Classify images by text'")
@@ -112,6 +116,20 @@ def detect_objects(dataset: fo.Dataset) -> RunReport:
     )
 
 
+def segment_objects(dataset: fo.Dataset) -> RunReport:
+    """Turns the boxes that were found into masks with the bundled SAM."""
+    from zs_operators.segmentation import segment
+
+    return segment(
+        dataset.match_tags(SCENE),
+        label_field=MASK_FIELD,
+        prompts=DETECTION_FIELD,
+        model="shapes-tiny",
+        overwrite=dataset.has_field(MASK_FIELD),
+        progress=False,
+    )
+
+
 def evaluate_objects(dataset: fo.Dataset) -> dict[str, tuple[int, float]]:
     """Number of objects and top-1 accuracy by split, from FiftyOne's own evaluation."""
     objects = dataset.match_tags(OBJECT)
@@ -125,14 +143,17 @@ def evaluate_objects(dataset: fo.Dataset) -> dict[str, tuple[int, float]]:
     return accuracy
 
 
-def evaluate_detections(dataset: fo.Dataset) -> dict[str, float]:
+def evaluate_instances(
+    dataset: fo.Dataset, label_field: str, eval_key: str, *, use_masks: bool = False
+) -> dict[str, float]:
     """AP at IoU 0.5 by split, the mean over its classes, from FiftyOne's own evaluation."""
-    if dataset.has_evaluation(DETECTION_EVAL_KEY):
-        dataset.delete_evaluation(DETECTION_EVAL_KEY)
+    if dataset.has_evaluation(eval_key):
+        dataset.delete_evaluation(eval_key)
     results = dataset.match_tags(SCENE).evaluate_detections(
-        DETECTION_FIELD,
+        label_field,
         gt_field="objects",
-        eval_key=DETECTION_EVAL_KEY,
+        eval_key=eval_key,
+        use_masks=use_masks,
         compute_mAP=True,
         iou_threshs=[0.5],
         classes=list(CLASSES),
@@ -148,28 +169,33 @@ def save_views(dataset: fo.Dataset) -> None:
     objects = dataset.match_tags(OBJECT)
     dataset.save_view("objects", objects, overwrite=True)
     dataset.save_view("mistakes", objects.match(~F(EVAL_KEY)), overwrite=True)
-    dataset.save_view("scenes", dataset.match_tags(SCENE), overwrite=True)
+    scenes = dataset.match_tags(SCENE).select_fields(["objects", DETECTION_FIELD, MASK_FIELD])
+    dataset.save_view("scenes", scenes, overwrite=True)
 
 
 def format_results(
-    accuracy: dict[str, tuple[int, float]], precision: dict[str, float], num_classes: int
+    accuracy: dict[str, tuple[int, float]],
+    boxes: dict[str, float],
+    masks: dict[str, float],
+    num_classes: int,
 ) -> str:
     """Accuracy and average precision as a small table, with harmonic means."""
-    rows = [
-        f"{'':<26}{'objects':>8}{'top-1':>8}{'AP50':>8}",
-        *(
-            f"{name:<26}{accuracy[split][0]:>8}{accuracy[split][1]:>8.3f}{precision[split]:>8.3f}"
-            for split, name in (
-                ("seen", "seen in training"),
-                ("unseen", "never seen in training"),
-            )
-        ),
-        f"{'harmonic mean':<26}{'':>8}"
-        f"{_harmonic(accuracy['seen'][1], accuracy['unseen'][1]):>8.3f}"
-        f"{_harmonic(precision['seen'], precision['unseen']):>8.3f}",
+    tops = {split: top for split, (_, top) in accuracy.items()}
+    columns = (("top-1", tops), ("AP50 boxes", boxes), ("AP50 masks", masks))
+
+    def row(name: str, count: str, cells: list[str]) -> str:
+        return f"{name:<26}{count:>8}" + "".join(f"{cell:>12}" for cell in cells)
+
+    rows = [row("", "objects", [name for name, _ in columns])]
+    for split, name in (("seen", "seen in training"), ("unseen", "never seen in training")):
+        cells = [f"{values[split]:.3f}" for _, values in columns]
+        rows.append(row(name, str(accuracy[split][0]), cells))
+    means = [f"{_harmonic(values['seen'], values['unseen']):.3f}" for _, values in columns]
+    rows.append(row("harmonic mean", "", means))
+    rows.append(
         f"top-1: cut-out objects named by one of {num_classes} class names (chance "
-        f"{1 / num_classes:.3f}); AP50: objects found and named in scenes.",
-    ]
+        f"{1 / num_classes:.3f}); AP50: objects found and named in scenes."
+    )
     return "\n".join(rows) + "\n"
 
 

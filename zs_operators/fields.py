@@ -16,7 +16,17 @@ RUN_ATTRIBUTE = "run"
 TASK_LABELS = {
     "classify": ("Classification", "Classifications"),
     "detect": ("Detections",),
+    "segment": ("Detections", "Segmentation"),
 }
+
+_MASK = {
+    "detections.predicted_iou": "FloatField",
+    "detections.stability": "FloatField",
+    "detections.area_px": "IntField",
+}
+
+#: Kinds of ``Detections`` with masks, by the attributes they have.
+MASKS, PROMPTED_MASKS, NAMED_MASKS = "masks", "prompted masks", "named masks"
 
 _ATTRIBUTES = {
     "Classification": {
@@ -44,6 +54,22 @@ _ATTRIBUTES = {
         "detections.rejected_label": "StringField",
         RUN_ATTRIBUTE: "StringField",
     },
+    MASKS: {**_MASK, RUN_ATTRIBUTE: "StringField"},
+    PROMPTED_MASKS: {
+        **_MASK,
+        "detections.source_id": "StringField",
+        RUN_ATTRIBUTE: "StringField",
+    },
+    NAMED_MASKS: {
+        **_MASK,
+        "detections.objectness": "FloatField",
+        "detections.cosine": "FloatField",
+        "detections.margin": "FloatField",
+        "detections.region_index": "IntField",
+        "detections.runners_up": ("ListField", "StringField"),
+        RUN_ATTRIBUTE: "StringField",
+    },
+    "Segmentation": {RUN_ATTRIBUTE: "StringField"},
 }
 
 
@@ -68,7 +94,7 @@ def check_label_field(
     Args:
         samples: the dataset or view to label
         label_field: name of the field
-        task: ``"classify"`` or ``"detect"``
+        task: ``"classify"``, ``"detect"`` or ``"segment"``
         overwrite (False): whether existing labels of the samples may be replaced
         label_type (None): the FiftyOne label class that will be written, if known
 
@@ -110,7 +136,14 @@ def has_values(samples: SampleCollection, label_field: str) -> bool:
     return bool(samples._dataset.exists(label_field).limit(1).values("id"))
 
 
-def declare(samples: SampleCollection, label_field: str, label_type: str, description: str) -> None:
+def declare(
+    samples: SampleCollection,
+    label_field: str,
+    label_type: str,
+    description: str,
+    *,
+    attributes: str | None = None,
+) -> None:
     """Adds the label field with its extra attributes to the schema, so the sidebar filters them.
 
     Args:
@@ -118,6 +151,7 @@ def declare(samples: SampleCollection, label_field: str, label_type: str, descri
         label_field: name of the field, checked by :func:`check_label_field`
         label_type: name of the FiftyOne label class
         description: shown in the App's field tooltip
+        attributes (None): the kind of label whose attributes are added, ``label_type`` if None
     """
     import fiftyone as fo
 
@@ -129,7 +163,7 @@ def declare(samples: SampleCollection, label_field: str, label_type: str, descri
             embedded_doc_type=getattr(fo, label_type),
             description=description,
         )
-    for attribute, kind in _ATTRIBUTES[label_type].items():
+    for attribute, kind in _ATTRIBUTES[attributes or label_type].items():
         path = f"{label_field}.{attribute}"
         if dataset.get_field(path) is None:
             kind, *element = kind if isinstance(kind, tuple) else (kind,)

@@ -90,7 +90,7 @@ def detections(
     import fiftyone as fo
 
     return fo.Detections(
-        detections=[_detection(item, source, reject_label) for item in prediction.detections],
+        detections=[detection(item, source, reject_label) for item in prediction.detections],
         **{RUN_ATTRIBUTE: run},
     )
 
@@ -112,9 +112,10 @@ def source_attributes(
     }
 
 
-def _detection(
-    item: Detection, source: ExistingBoxes | None, reject_label: str | None
+def detection(
+    item: Detection, source: ExistingBoxes | None = None, reject_label: str | None = None
 ) -> fo.Detection:
+    """One box; see :func:`detections`."""
     import fiftyone as fo
 
     label = fo.Detection(

@@ -76,6 +76,10 @@ class PackedMask:
         count = self.shape[0] * self.shape[1]
         return np.unpackbits(bits, count=count).reshape(self.shape).view(bool)
 
+    def unpack(self) -> Mask:
+        """The same mask, with its pixels."""
+        return Mask(self.pixels, self.box_px, self.area_px, self.stability)
+
 
 class MaskResizer:
     """Decoder logits of one image -> its masks at full size.

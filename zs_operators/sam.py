@@ -106,12 +106,18 @@ class Decoded:
         start: position of the first of them
         logits: (P, 4, h, w) float32 at the decoder's size; above 0 is the mask. Mask 0 is for
             prompts that mean one thing; 1 to 3 are a part, a larger part and the whole
-        predicted_iou: (P, 4) float32 in [0, 1], the model's guess at each mask's IoU
+        raw_iou: (P, 4) float32, the model's guess at each mask's IoU, an unbounded regression:
+            compare masks by it, because many good ones are above 1
     """
 
     start: int
     logits: torch.Tensor
-    predicted_iou: torch.Tensor
+    raw_iou: torch.Tensor
+
+    @property
+    def predicted_iou(self) -> torch.Tensor:
+        """(P, 4) float32 in [0, 1]."""
+        return self.raw_iou.clamp(0, 1)
 
 
 def load_sam(
@@ -272,8 +278,8 @@ class SamModel:
             part = prompts[start : start + self._prompt_chunk]
             with torch.no_grad():
                 chunks = budget.run(lambda some: self._decode(embedding, some), part)
-            for offset, _, (logits, predicted_iou) in chunks:
-                yield Decoded(start + offset, logits, predicted_iou)
+            for offset, _, (logits, raw_iou) in chunks:
+                yield Decoded(start + offset, logits, raw_iou)
 
     def _encode(self, frames: Sequence[SamFrame]) -> torch.Tensor:
         import torch
@@ -308,14 +314,12 @@ class SamModel:
         if prompts.boxes_px is not None:
             boxes = (prompts.boxes_px * scale.repeat(2)).float()
         sparse, dense = self.module.prompt_encoder(points=points, boxes=boxes, masks=None)
-        logits, predicted_iou = self.module.mask_decoder.predict_masks(
+        return self.module.mask_decoder.predict_masks(
             image_embeddings=embedding.features[None],
             image_pe=self._positions,
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
         )
-        # the head is an unbounded regression
-        return logits, predicted_iou.clamp(0, 1)
 
     def _checked(self, prompts: Prompts) -> Prompts:
         import torch

@@ -174,7 +174,7 @@ def train(*, seed: int, steps: int, out: Path, batch_size: int = 6) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    training_command(train, __doc__, steps=3600, arguments=arguments)
+    training_command(train, __doc__, steps=7500, arguments=arguments)
 
 
 if __name__ == "__main__":

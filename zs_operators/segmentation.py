@@ -1,0 +1,400 @@
+"""Segmentation of FiftyOne samples: from boxes, points, class names or nothing to native masks."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict
+from dataclasses import fields as dataclass_fields
+from typing import TYPE_CHECKING, Any
+
+from zs_operators import fields, mask_files, mask_labels
+from zs_operators.classification import (
+    Classes,
+    model_identity,
+    parse_classes,
+    prompt_record,
+    prompt_warnings,
+)
+from zs_operators.detection import detect_options, load_detector, proposer_identity
+from zs_operators.errors import InvalidInputError
+from zs_operators.mask_target import PROMPT_IDS, MaskLabels, MaskTarget
+from zs_operators.option_checks import check_choice
+from zs_operators.progress import show_progress
+from zs_operators.prompt_fields import ExistingPrompts, read_prompts
+from zs_operators.proposal_loading import DEFAULT_PROPOSER
+from zs_operators.region_fields import images_of
+from zs_operators.report import LABELED, NO_PROMPTS, NOTHING_FOUND, Progress, RunReport
+from zs_operators.runner import Run, RunOptions
+from zs_operators.sam_loading import DEFAULT_SAM
+from zs_operators.samples import check_samples
+from zs_operators.segment_options import SegmentOptions
+from zs_operators.segmenter import (
+    EVERYTHING,
+    GIVEN,
+    PROPOSALS,
+    Segmenter,
+    SegmentItem,
+    SegmentPrediction,
+)
+from zs_operators.semantic_fields import check_semantic_field, mask_targets, names_of
+from zs_operators.weights import DEFAULT_CLIP
+
+if TYPE_CHECKING:
+    from fiftyone.core.collections import SampleCollection
+
+    from zs_operators.clip import ClipModel
+    from zs_operators.detector import DetectOptions
+    from zs_operators.proposals import Proposer
+    from zs_operators.sam import SamModel
+    from zs_operators.sam_store import SamStore
+
+DEFAULT_LABEL_FIELD = "zs_masks"
+EMBEDDINGS = ("off", "reuse", "refresh")
+
+
+class SegmentTask:
+    """What the runner does with one image: see :class:`zs_operators.runner.Task`."""
+
+    name = "segment"
+    prefetch_batches = 1
+    # Masks wait compressed, yet a label is a few bytes and a mask some kilobytes
+    chunk_samples = 64
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        *,
+        label_field: str,
+        output_dir: str | None = None,
+        semantic_field: str | None = None,
+        targets: Mapping[str, int] | None = None,
+    ) -> None:
+        self.segmenter = segmenter
+        self.reused = 0
+        self._label_field = label_field
+        self._output_dir = output_dir
+        self._semantic_field = semantic_field
+        self._targets = targets
+        self._refused: Counter[str] = Counter()
+        self._empty = 0
+
+    @property
+    def warnings(self) -> list[str]:
+        """What prompts came to nothing, and whether the store could be written."""
+        found = [
+            f"{count:,} prompts could not be used: {reason}."
+            for reason, count in self._refused.most_common()
+        ]
+        if self._empty:
+            found.append(f"{self._empty:,} prompts gave an empty mask, which is left out.")
+        store = self.segmenter.store
+        return found + (store.warnings if store is not None else [])
+
+    def load(self, source: str | ExistingPrompts) -> tuple[SegmentItem, Any]:
+        if isinstance(source, ExistingPrompts):
+            return self.segmenter.load(source.filepath, source.given), source
+        return self.segmenter.load(source), source
+
+    def infer(self, items: Sequence[tuple[SegmentItem, Any]]) -> Sequence[Any]:
+        found = self.segmenter.predict([item for item, _ in items])
+        self.reused += sum(item.is_stored for item, _ in items)
+        return [
+            one if isinstance(one, Exception) else (one, source)
+            for one, (_, source) in zip(found, items, strict=True)
+        ]
+
+    def label(
+        self, result: tuple[SegmentPrediction, str | ExistingPrompts], run: str
+    ) -> tuple[MaskLabels, str, Sequence[str]]:
+        prediction, given = result
+        source = given if isinstance(given, ExistingPrompts) else None
+        filepath = given if source is None else source.filepath
+        self._refused.update(prediction.refused.values())
+        self._empty += prediction.dropped.get("empty", 0)
+        value = MaskLabels({})
+        paths = None
+        if self._output_dir is not None:
+            value.folder = mask_files.mask_folder(self._output_dir, self._label_field, filepath)
+            paths = self._write_files(prediction, source, value, run)
+        value.detections = mask_labels.serialized_detections(
+            prediction, run=run, source=source, mask_paths=paths
+        )
+        if source is not None:
+            value.detections[PROMPT_IDS] = list(source.label_ids)
+        if self._semantic_field is not None and prediction.height_px:
+            value.semantic = mask_labels.serialized_classes(prediction, source, self._targets)
+            if self._output_dir is not None:
+                value.semantic_path = mask_files.semantic_path(
+                    self._output_dir, self._semantic_field, filepath
+                )
+        if source is not None and not len(source):
+            return value, NO_PROMPTS, ()
+        names = [mask_labels.class_name(mask, source) for mask in prediction.masks]
+        return value, LABELED if names else NOTHING_FOUND, [name for name in names if name]
+
+    def _write_files(
+        self,
+        prediction: SegmentPrediction,
+        source: ExistingPrompts | None,
+        value: MaskLabels,
+        run: str,
+    ) -> list[str]:
+        paths = []
+        for number, mask in enumerate(prediction.masks):
+            # Named by the label that prompted, so that prompting with some more keeps these
+            name = f"{number:03d}" if source is None else source.label_ids[mask.index]
+            path = mask_files.mask_path(value.folder, run, name)
+            mask_files.write_mask(path, mask.mask.pixels)
+            paths.append(str(path))
+        return paths
+
+
+def segment(
+    samples: SampleCollection, *, progress: bool | Callable | None = None, **kwargs: Any
+) -> RunReport:
+    """Segments with SAM and writes native ``Detections`` with masks and quality scores.
+
+    Kirillov et al. 2023, arXiv 2304.02643. Every mask has ``predicted_iou`` (the model's guess of
+    its IoU), ``stability`` (section 5 of the paper) and ``area_px``. Pasted into its box, a mask is
+    the full mask pixel for pixel.
+
+    Args:
+        samples: a dataset or view of images; with ``prompts="<field>"`` also a view of patches
+        label_field ("zs_masks"): where to write
+        prompts ("everything"): ``"everything"`` for a grid of points over the image,
+            ``"proposals"`` for the boxes that :func:`zs_operators.detect` finds for ``classes``, or
+            the name of a field: each of its boxes, or keypoints (a ``sam_labels`` attribute says 1
+            for a point on the object and 0 for one that is not), becomes one mask with its label,
+            confidence and index, and its id as ``source_id``
+        classes (None): needed for ``"proposals"``; with ``"everything"``, CLIP names each mask
+            (in its box, with and without what is around it) and leaves out what no class fits
+        model ("sam-vit-b"), weights (None): SAM; see :func:`zs_operators.sam.load_sam`
+        clip ("clip-vit-b-32"), clip_weights (None): the CLIP that names; ``model`` and
+            ``weights`` of :func:`zs_operators.detect`
+        templates ("simple"), background (None), region_embedding ("auto"), proposals
+        ("fasterrcnn_resnet50_fpn_v2"), proposal_weights (None), proposal_mode ("refined"): see
+            :func:`zs_operators.detect`
+        output_dir (None): write masks as PNG files below this folder; None keeps them in the
+            database
+        semantic_field (None): also write one ``Segmentation`` a sample, with
+            ``dataset.mask_targets``; smaller masks lie on larger ones
+        embeddings ("off"): ``"reuse"`` takes image embeddings from a store on disk and adds what
+            is missing, so that new prompts skip the encoder; ``"refresh"`` computes all anew
+        multimask ("best"), min_iou (None), min_stability (None), tight_boxes (True),
+        fill_holes_px (0), drop_islands_px (0), max_masks (None), points_per_side (32),
+        crop_n_layers (0), box_nms_threshold (0.7): see
+            :class:`zs_operators.segment_options.SegmentOptions`
+        max_regions, objectness_weight, … with ``classes``: see
+            :class:`zs_operators.detector.DetectOptions`; the objectness of a mask of everything
+            is ``predicted_iou · stability``
+        batch_size ("auto"), device ("auto"), precision ("auto"), workers (None),
+        overwrite (False), resume (True), on_error ("record"), progress (None): see
+            :func:`zs_operators.classify`
+
+    Returns:
+        a :class:`RunReport`
+
+    Raises:
+        InvalidInputError: if an argument cannot be used, before anything is written
+        WeightsError: if weights are missing or do not fit
+        RunError: if no sample could be processed
+    """
+    return show_progress(iter_segment(samples, **kwargs), progress)
+
+
+def iter_segment(
+    samples: SampleCollection,
+    *,
+    label_field: str = DEFAULT_LABEL_FIELD,
+    prompts: str = EVERYTHING,
+    classes: Classes | None = None,
+    model: str | SamModel = DEFAULT_SAM,
+    weights: str | os.PathLike | None = None,
+    clip: str | ClipModel = DEFAULT_CLIP,
+    clip_weights: str | os.PathLike | None = None,
+    templates: str | Sequence[str] = "simple",
+    background: Sequence[str] | None = None,
+    region_embedding: str = "auto",
+    proposals: str | Proposer = DEFAULT_PROPOSER,
+    proposal_weights: str | os.PathLike | None = None,
+    proposal_mode: str = "refined",
+    output_dir: str | os.PathLike | None = None,
+    semantic_field: str | None = None,
+    embeddings: str = "off",
+    batch_size: int | str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    overwrite: bool = False,
+    resume: bool = True,
+    on_error: str = "record",
+    **options: Any,
+) -> Generator[Progress, None, RunReport]:
+    """Like :func:`segment`, as a generator that yields :class:`Progress` after each chunk."""
+    from zs_operators.device import BatchBudget, resolve_batch_size
+    from zs_operators.sam import load_sam
+
+    given = prompts not in (EVERYTHING, PROPOSALS)
+    if given and samples is not None:
+        samples = images_of(samples, prompts, argument="prompts")
+    check_samples(samples)
+    check_choice("embeddings", embeddings, EMBEDDINGS)
+    masks, detect = split_options(prompts, classes, options)
+    run_options = RunOptions(workers=workers, overwrite=overwrite, resume=resume, on_error=on_error)
+    vocabulary = None
+    if classes is not None:
+        vocabulary = parse_classes(samples, classes, templates=templates, background=background)
+    fields.check_label_field(
+        samples, label_field, "segment", overwrite=overwrite, label_type="Detections"
+    )
+    sources = read_prompts(samples, prompts) if given else None
+    targets = None
+    if semantic_field is not None:
+        check_semantic_field(samples, semantic_field, label_field, overwrite=overwrite)
+        names = vocabulary.classes if vocabulary is not None else names_of(sources)
+        targets = mask_targets(samples, semantic_field, names)
+    if output_dir is not None:
+        output_dir = str(mask_files.check_output_dir(output_dir))
+    resolve_batch_size(batch_size)
+
+    begun = time.perf_counter()
+    sam = load_sam(model, weights, device=device, precision=precision)
+    detector = None
+    if vocabulary is not None:
+        detector = load_detector(
+            vocabulary,
+            detect,
+            find_boxes=prompts == PROPOSALS,
+            model=clip,
+            weights=clip_weights,
+            region_embedding=region_embedding,
+            proposals=proposals,
+            proposal_weights=proposal_weights,
+            proposal_mode=proposal_mode,
+            device=device,
+            precision=precision,
+        )
+    store = open_store(sam, embeddings)
+    segmenter = Segmenter(
+        sam,
+        masks,
+        source=GIVEN if given else prompts,
+        detector=detector,
+        store=store,
+        refresh=embeddings == "refresh",
+    )
+    loaded = time.perf_counter() - begun
+    ids = None
+    if sources is not None:
+        ids = dict(zip(samples.values("id"), (one.label_ids for one in sources), strict=True))
+    record, details = segment_record(segmenter, prompts)
+    run = Run(
+        samples,
+        SegmentTask(
+            segmenter,
+            label_field=label_field,
+            output_dir=output_dir,
+            semantic_field=semantic_field,
+            targets=targets,
+        ),
+        MaskTarget(
+            samples,
+            label_field,
+            _attributes(given, detector),
+            prompt_ids=ids,
+            semantic_field=semantic_field,
+            mask_targets={value: name for name, value in (targets or {}).items()},
+        ),
+        sources=sources,
+        record={
+            **record,
+            "output_dir": output_dir,
+            "semantic_field": semantic_field,
+        },
+        details=details,
+        budget=BatchBudget(
+            segmenter.batch_size if batch_size == "auto" else resolve_batch_size(batch_size),
+            device=sam.device,
+        ),
+        options=run_options,
+        seconds={"load": loaded},
+        warnings=[
+            *(vocabulary.warnings if vocabulary is not None else ()),
+            *(prompt_warnings(detector.clip, vocabulary) if detector is not None else ()),
+        ],
+    )
+    return (yield from run.steps())
+
+
+def split_options(
+    prompts: str, classes: Classes | None, options: Mapping[str, Any]
+) -> tuple[SegmentOptions, DetectOptions | None]:
+    """Options of masks, and with classes those of what names them.
+
+    Raises:
+        InvalidInputError: if the classes do not go with the prompts, or an option is unknown or
+            has no meaning
+    """
+    if prompts == PROPOSALS and classes is None:
+        raise InvalidInputError(
+            "prompts='proposals' needs classes: the names of what is to be segmented."
+        )
+    if prompts not in (EVERYTHING, PROPOSALS) and classes is not None:
+        raise InvalidInputError(
+            f"prompts={prompts!r} keeps the names of its labels, so classes cannot be given: name "
+            "the masks afterwards with zs.detect(..., regions=...), or use prompts='proposals'."
+        )
+    names = {field.name for field in dataclass_fields(SegmentOptions)}
+    masks = SegmentOptions(**{name: options[name] for name in options if name in names})
+    others = {name: value for name, value in options.items() if name not in names}
+    if classes is not None:
+        return masks, detect_options(**others)
+    if others:
+        raise InvalidInputError(
+            f"segment got the unknown option {next(iter(others))!r}; without classes it takes "
+            f"{', '.join(sorted(names))}."
+        )
+    return masks, None
+
+
+def open_store(sam: SamModel, embeddings: str) -> SamStore | None:
+    """The store of a model's image embeddings, if it is to be used."""
+    from zs_operators.sam_store import SamStore
+
+    return None if embeddings == "off" else SamStore(sam.identity())
+
+
+def segment_record(segmenter: Segmenter, prompts: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What decides masks, and what else is worth keeping of how they were made."""
+    sam, detector = segmenter.sam, segmenter.detector
+    record: dict[str, Any] = {
+        "task": "segment",
+        "prompts": prompts,
+        "masks": asdict(segmenter.options),
+        "model": {"name": sam.name, **sam.identity()},
+        "features": "float32" if segmenter.store is None else "float16",
+    }
+    details: dict[str, Any] = {"model_details": sam.describe()}
+    if detector is not None:
+        decisive, recorded = prompt_record(detector.vocabulary)
+        record |= {
+            **decisive,
+            "options": asdict(detector.options),
+            "region_embedding": detector.encoder.method,
+            "contexts": list(detector.encoder.contexts),
+            "clip": model_identity(detector.clip),
+            "proposer": proposer_identity(detector.proposer),
+        }
+        details |= {**recorded, "clip_details": detector.clip.describe()}
+        if detector.proposer is not None:
+            details["proposer_details"] = detector.proposer.describe()
+    return record, details
+
+
+def _attributes(given: bool, detector: Any) -> str:
+    if given:
+        return fields.PROMPTED_MASKS
+    return fields.MASKS if detector is None else fields.NAMED_MASKS
