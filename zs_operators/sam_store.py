@@ -102,7 +102,7 @@ class SamStore:
             embedding = _read(path)
         except OSError:
             return None
-        except (SafetensorError, ValueError):
+        except (SafetensorError, ValueError, TypeError):
             _remove(path)
             return None
         with contextlib.suppress(OSError):
@@ -133,10 +133,6 @@ class SamStore:
             self._write(self._path(key), _pack(features, embedding))
         return replace(embedding, features=features.float())
 
-    def size(self) -> int:
-        """Bytes of this model's files."""
-        return sum(file.bytes for file in _files(self._root, self.folder.name))
-
     def clear(self) -> None:
         """Remove all of this model's files."""
         _evict(_files(self._root, self.folder.name), 0)
@@ -148,17 +144,17 @@ class SamStore:
     def _write(self, path: Path, data: bytes) -> None:
         try:
             if not self._make_room(len(data)):
+                self._stop_writing(f"max_bytes={self.max_bytes:,} has no room for {len(data):,}")
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
             identity = self.folder / IDENTITY_NAME
             if not identity.exists():
-                text = json.dumps(self._identity, indent=2, ensure_ascii=False)
-                write_whole(identity, text.encode())
+                write_whole(identity, json.dumps(self._identity, indent=2).encode())
             write_whole(path, data)
         except FileNotFoundError:
             return  # another process cleared the store meanwhile
         except OSError as error:
-            self._stop_writing(error)
+            self._stop_writing(error.strerror or str(error))
 
     def _make_room(self, wanted: int) -> bool:
         """Whether so many bytes may be written, after removing what was not used for longest."""
@@ -168,7 +164,8 @@ class SamStore:
                 total = sum(file.bytes for file in files)
                 # more than needed, so that not every image has to look at the disk again
                 step = max(wanted, self.max_bytes // 16)
-                if total + wanted > self.max_bytes:
+                # what never fits must not cost all others
+                if total + wanted > self.max_bytes >= wanted:
                     total -= _evict(files, self.max_bytes - step).bytes
                 self._room = min(self.max_bytes - total, step)
             if wanted > self._room:
@@ -176,14 +173,14 @@ class SamStore:
             self._room -= wanted
             return True
 
-    def _stop_writing(self, error: OSError) -> None:
+    def _stop_writing(self, reason: str) -> None:
         with self._lock:
             if self.warnings:
                 return
             self.warnings.append(
                 f"Embeddings are not stored any more: {str(self._root)!r} cannot be written "
-                f"({error.strerror or error}). The masks are not affected; make space there, or "
-                "choose another folder."
+                f"({reason}). The masks are not affected; make space there, or choose another "
+                "folder."
             )
         logger.warning(self.warnings[0])
 
@@ -350,15 +347,17 @@ def _read(path: Path) -> SamEmbedding:
 
     Raises:
         OSError: if there is no such file or it cannot be opened
-        SafetensorError, ValueError: if it is damaged
+        SafetensorError, ValueError, TypeError: if it is damaged
     """
-    from safetensors import safe_open
+    from safetensors.torch import load
 
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if "features" not in file.keys():  # noqa: SIM118 -- no mapping
-            raise ValueError("no features")
-        features = file.get_tensor("features")
+    # at once: between two looks at the file another process may remove or replace it
+    data = path.read_bytes()
+    features = load(data).get("features")
+    if features is None:
+        raise ValueError("no features")
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    metadata = header.get("__metadata__", {})
     sizes = [int(metadata.get(name, "")) for name in _SIZES]
     # the file system may have kept the length of a file and lost its content
     if _checksum(features, sizes) != metadata.get("checksum"):
