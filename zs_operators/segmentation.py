@@ -177,8 +177,8 @@ def segment(
         templates ("simple"), background (None), region_embedding ("auto"), proposals
         ("fasterrcnn_resnet50_fpn_v2"), proposal_weights (None), proposal_mode ("refined"): see
             :func:`zs_operators.detect`
-        output_dir (None): write masks as PNG files below this folder; None keeps them in the
-            database
+        output_dir (None): write masks as PNG files below this folder, in one named after the
+            dataset; None keeps them in the database
         semantic_field (None): also write one ``Segmentation`` a sample, with
             ``dataset.mask_targets``; smaller masks lie on larger ones
         embeddings ("off"): ``"reuse"`` takes image embeddings from a store on disk and adds what
@@ -257,7 +257,8 @@ def iter_segment(
         names = vocabulary.classes if vocabulary is not None else names_of(sources)
         targets = mask_targets(samples, semantic_field, names)
     if output_dir is not None:
-        output_dir = str(mask_files.check_output_dir(output_dir))
+        # a folder for each dataset: a run removes masks that an earlier one has left in its own
+        output_dir = str(mask_files.check_output_dir(output_dir) / samples._root_dataset.slug)
     resolve_batch_size(batch_size)
 
     begun = time.perf_counter()
