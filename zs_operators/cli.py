@@ -72,12 +72,31 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true", help="print JSON")
     models.set_defaults(run=_models)
 
+    _add_embeddings(commands)
+
     from zs_operators.task_commands import add_task_commands
 
     add_task_commands(commands)
     for command in commands.choices.values():
         _add_traceback(command)
     return parser
+
+
+def _add_embeddings(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "embeddings", help="what is stored of models, removing some of it"
+    )
+    actions = command.add_subparsers(title="actions", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="the models in the store")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    listing.set_defaults(run=_list_embeddings)
+    pruning = actions.add_parser("prune", help="remove what was not used for longest")
+    pruning.add_argument("--max-gb", type=float, metavar="GB", help="how much may stay; 0: nothing")
+    pruning.add_argument("--unused-days", type=float, metavar="N", help="what was not used so long")
+    pruning.add_argument("--model", metavar="KEY", help="only this one of the list")
+    pruning.set_defaults(run=_prune_embeddings)
+    for action in actions.choices.values():
+        _add_traceback(action)
 
 
 def _add_traceback(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +150,40 @@ def _models(args: argparse.Namespace) -> int:
         row = (entry.name, entry.kind, entry.architecture, weights, size, entry.licence or "?")
         rows.append(tuple(map(str, row)))
     print_table(rows)
+    return 0
+
+
+def _list_embeddings(args: argparse.Namespace) -> int:
+    import time
+    from dataclasses import asdict
+
+    from zs_operators.embedding_store import store_root
+    from zs_operators.embedding_upkeep import stored_models
+
+    models = stored_models()
+    if args.json:
+        print(json.dumps([asdict(model) for model in models], indent=2))
+        return 0
+    rows = [("KEY", "KIND", "MODEL", "RECORDS", "VECTORS", "MB", "LAST USED")]
+    for model in models:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(model.used))
+        kind, name = (str(model.identity.get(part, "?")) for part in ("kind", "architecture"))
+        numbers = (f"{model.records:,}", f"{model.vectors:,}", f"{model.bytes / 1e6:,.1f}")
+        rows.append((model.key, kind, name, *numbers, used))
+    print_table(rows)
+    print(f"{sum(model.bytes for model in models) / 1e9:.3f} GB in {store_root()}")
+    return 0
+
+
+def _prune_embeddings(args: argparse.Namespace) -> int:
+    from zs_operators.embedding_store import store_root
+    from zs_operators.embedding_upkeep import prune
+    from zs_operators.option_checks import check_range
+
+    check_range("--max-gb", args.max_gb, 0, 1e6, optional=True)
+    max_bytes = None if args.max_gb is None else int(args.max_gb * 1e9)
+    done = prune(max_bytes=max_bytes, unused_days=args.unused_days, model=args.model)
+    print(f"Removed {done.files:,} files, {done.bytes / 1e6:,.1f} MB, from {store_root()}")
     return 0
 
 
