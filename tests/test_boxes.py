@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from eta.core.geometry import BoundingBox
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import batched_nms, nms
@@ -242,3 +243,20 @@ def test_unknown_names_are_refused(wrong):
 def test_per_class_needs_classes():
     with pytest.raises(InvalidInputError, match="class of each box"):
         B.suppress_overlaps(random_boxes(2), random_scores(2), overlap="per_class")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_whole_pixels_survive_truncation(data):
+    """As eta, FiftyOne's core, finds a mask's pixels: ``int(w * 1.0 * x)`` of both corners."""
+    size = data.draw(st.tuples(*[st.integers(1, 20_000)] * 2))
+    box = []
+    for side in size:
+        start = data.draw(st.integers(0, side - 1))
+        box.append((start, data.draw(st.integers(start + 1, side))))
+    (x1, x2), (y1, y2) = box
+    x, y, w, h = B.whole_px_to_rel((x1, y1, x2, y2), *size)
+    corners = BoundingBox.from_coords(x, y, x + w, y + h)
+    assert corners.coords_in(frame_size=size) == (x1, y1, x2 - x1, y2 - y1)
+    assert (x * size[0], w * size[0]) == pytest.approx((x1, x2 - x1), abs=1e-9)
+    assert (y * size[1], h * size[1]) == pytest.approx((y1, y2 - y1), abs=1e-9)

@@ -7,6 +7,7 @@ image, FiftyOne's format.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,29 @@ def xyxy_px_to_xywh_rel(boxes_px: Any, width_px: int, height_px: int) -> torch.T
     boxes, size = as_boxes(boxes_px).double(), _size(width_px, height_px)
     corners, sizes = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
     return _cat(corners / size, sizes / size)
+
+
+def whole_px_to_rel(
+    box_px: tuple[int, int, int, int], width_px: int, height_px: int
+) -> tuple[float, float, float, float]:
+    """A box of whole pixels -> ``x, y, width, height`` that lead back to just these pixels.
+
+    FiftyOne truncates ``x * width_px`` when it draws a mask, and rounding puts one of eight such
+    products just below the pixel that it stands for: then the mask is drawn a pixel off.
+    """
+    x1, y1, x2, y2 = box_px
+    x, width = _span_rel(x1, x2, width_px)
+    y, height = _span_rel(y1, y2, height_px)
+    return x, y, width, height
+
+
+def _span_rel(start: int, stop: int, size: int) -> tuple[float, float]:
+    offset, length = start / size, (stop - start) / size
+    while int(offset * size) < start:
+        offset = math.nextafter(offset, math.inf)
+    while int((offset + length) * size) < stop:
+        length = math.nextafter(length, math.inf)
+    return offset, length
 
 
 def xywh_rel_to_xyxy_px(boxes_rel: Any, width_px: int, height_px: int) -> torch.Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from zs_operators.boxes import whole_px_to_rel
 from zs_operators.detector import Detection, DetectItem, ZeroShotDetector
 from zs_operators.errors import InvalidInputError
 from zs_operators.everything import find_everything
@@ -320,9 +321,7 @@ class Segmenter:
                 drop_islands_px=options.drop_islands_px,
             )
             mask = mask if cut else tighten(mask)
-        x1, y1, x2, y2 = mask.box_px
-        width, height = size
-        box_rel = (x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height)
+        box_rel = whole_px_to_rel(mask.box_px, *size)
         packed = mask if isinstance(mask, PackedMask) else PackedMask.of(mask)
         return SegmentedMask(packed, box_rel, predicted_iou, index)
 
