@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zs_operators import fields, labels, provenance
+from zs_operators.class_files import has_known_suffix
 from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
+from zs_operators.embedding_store import MODES, EmbeddingStore, image_key
 from zs_operators.errors import VocabularyError
+from zs_operators.model_stores import image_store, with_stored_texts
+from zs_operators.option_checks import check_choice
 from zs_operators.progress import show_progress
 from zs_operators.report import LABELED, REJECTED, Progress, RunReport
+from zs_operators.rescoring import RescoringRun
 from zs_operators.runner import CHUNK_SAMPLES, Run, RunOptions
 from zs_operators.samples import check_samples, class_names
 from zs_operators.targets import FieldTarget
@@ -37,17 +42,34 @@ class ClassifyTask:
     name = "classify"
     prefetch_batches = 3
     chunk_samples = CHUNK_SAMPLES
-    warnings = ()
 
-    def __init__(self, classifier: ZeroShotClassifier, reject_label: str | None) -> None:
+    def __init__(
+        self,
+        classifier: ZeroShotClassifier,
+        reject_label: str | None,
+        store: EmbeddingStore | None = None,
+    ) -> None:
         self.classifier = classifier
         self.reject_label = reject_label
+        self.store = store
+        self.reused = 0
 
-    def load(self, filepath: str) -> Any:
-        return self.classifier.load(filepath)
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Why the store stopped writing, if it did."""
+        return self.store.warnings if self.store is not None else ()
 
-    def infer(self, items: Sequence[Any]) -> Sequence[Any]:
-        return self.classifier.predict(items)
+    def load(self, filepath: str) -> tuple[bytes | None, Any]:
+        # The key of what is read: a file that changes meanwhile is not found under its new one
+        key = image_key(filepath) if self.store is not None else None
+        return key, self.classifier.load(filepath)
+
+    def infer(self, items: Sequence[tuple[bytes | None, Any]]) -> Sequence[Any]:
+        keys, pixels = zip(*items, strict=True)
+        embeddings = self.classifier.embed(pixels)
+        if self.store is not None:
+            embeddings = self.store.put(keys, embeddings)
+        return self.classifier.predict_embeddings(embeddings)
 
     def label(self, result: Any, run: str) -> tuple[fo.Label, str, Sequence[str]]:
         is_list = self.classifier.options.is_list
@@ -69,8 +91,8 @@ def classify(
     Args:
         samples: a dataset or view of images
         classes: class names as a list; a mapping ``{"car": ["car", "sedan"]}`` of synonyms; a
-            ``.txt``, ``.yaml`` or ``.json`` file; a :class:`Vocabulary`; or the name of a label
-            field whose labels are the classes
+            ``.txt``, ``.yaml``, ``.json`` or ``.csv`` file; a :class:`Vocabulary`; or the name of
+            a vocabulary saved with the dataset or of a label field whose labels are the classes
         label_field ("zs_classification"): where to write ``Classification`` labels, or
             ``Classifications`` with ``top_k`` or ``multi_label``
         model ("clip-vit-b-32"): a registry name, an open_clip architecture or a loaded model
@@ -95,6 +117,9 @@ def classify(
         resume (True): continue an unfinished run with the same settings
         on_error ("record"): ``"record"`` notes failures in ``<label_field>_error``, ``"raise"``
             stops at the first
+        embeddings ("off"): ``"reuse"`` takes embeddings of images and prompts from a store on disk
+            and adds what is missing, ``"refresh"`` computes and stores all again; see
+            docs/embeddings.md
         progress (None): True, False, None for FiftyOne's default, or a callback that gets the
             progress bar
 
@@ -133,6 +158,7 @@ def iter_classify(
     overwrite: bool = False,
     resume: bool = True,
     on_error: str = "record",
+    embeddings: str = "off",
 ) -> Generator[Progress, None, RunReport]:
     """Like :func:`classify`, as a generator that yields :class:`Progress` after each chunk.
 
@@ -143,6 +169,7 @@ def iter_classify(
     from zs_operators.device import BatchBudget, resolve_batch_size
 
     check_samples(samples)
+    check_choice("embeddings", embeddings, MODES)
     options = ClassifyOptions(
         top_k=top_k,
         multi_label=multi_label,
@@ -163,12 +190,14 @@ def iter_classify(
     clip = load_clip(model, weights, device=device, precision=precision)
     vocabulary = with_neutral_prompts(vocabulary, clip, options)
     loaded = time.perf_counter()
-    classifier = ZeroShotClassifier(clip, vocabulary, options)
+    classifier = ZeroShotClassifier(with_stored_texts(clip, embeddings), vocabulary, options)
     encoded = time.perf_counter()
     decisive, details = prompt_record(vocabulary)
-    run = Run(
+    store = None if embeddings == "off" else image_store(clip)
+    make_run = RescoringRun if embeddings == "reuse" else Run
+    run = make_run(
         samples,
-        ClassifyTask(classifier, reject_label),
+        ClassifyTask(classifier, reject_label, store),
         FieldTarget(samples, label_field, label_type),
         record={
             "task": "classify",
@@ -177,7 +206,7 @@ def iter_classify(
             "reject_label": reject_label,
             "model": model_identity(clip),
         },
-        details={**details, "model_details": clip.describe()},
+        details={**details, "model_details": clip.describe(), "embeddings": embeddings},
         budget=BatchBudget(
             resolve_batch_size(batch_size, clip.device, clip.precision), device=clip.device
         ),
@@ -185,7 +214,8 @@ def iter_classify(
         seconds={"load": loaded - begun, "text": encoded - loaded},
         warnings=[*vocabulary.warnings, *prompt_warnings(clip, vocabulary)],
     )
-    return (yield from run.steps())
+    with contextlib.nullcontext() if store is None else store:
+        return (yield from run.steps())
 
 
 def parse_classes(
@@ -200,7 +230,7 @@ def parse_classes(
     Raises:
         VocabularyError: if no usable class names come of it
     """
-    if isinstance(classes, str) and not _names_a_file(classes):
+    if isinstance(classes, str) and not has_known_suffix(classes):
         if samples is None:
             raise VocabularyError(f"classes={classes!r} is not a file: pass a list of names.")
         default = classes == "default_classes"
@@ -226,6 +256,8 @@ def prompt_record(vocabulary: Vocabulary) -> tuple[dict[str, Any], dict[str, Any
         "prompts_digest": provenance.signature({"prompts": prompts}),
         "columns": list(vocabulary.columns),
     }
+    if settings := vocabulary.scoring_settings():
+        decisive["scoring_digest"] = provenance.signature(settings)
     details = {
         "vocabulary": vocabulary.to_dict(),
         # A document has its limits; the vocabulary gives back longer lists
@@ -260,7 +292,3 @@ def model_identity(clip: ClipModel) -> dict[str, Any]:
         "logit_scale": clip.logit_scale,
         "logit_bias": clip.logit_bias,
     }
-
-
-def _names_a_file(classes: str) -> bool:
-    return Path(classes).suffix.lower() in (".txt", ".yaml", ".yml", ".json")

@@ -116,7 +116,8 @@ class ZeroShotClassifier:
 
     Args:
         clip: a loaded model
-        vocabulary: classes, templates and background prompts; encoded once, here
+        vocabulary: classes, templates and background prompts; encoded once, here. Thresholds of
+            its classes go before those of the options
         options: how logits become labels
     """
 
@@ -162,20 +163,23 @@ class ZeroShotClassifier:
             temperature=options.temperature,
             multi_label=options.multi_label,
             num_background=background,
+            columns=self.vocabulary.vector_columns(),
         )
+        limits = self.vocabulary.limits
         decisions = scoring.decide(
             scores,
             num_background=background,
             top_k=options.top_k,
             multi_label=options.multi_label,
-            min_confidence=options.min_confidence,
-            min_margin=options.min_margin,
-            min_cosine=options.min_cosine,
+            min_confidence=limits("min_confidence", options.min_confidence),
+            min_margin=limits("min_margin", options.min_margin),
+            min_cosine=limits("min_cosine", options.min_cosine),
         )
         keep_logits = options.store_logits if store_logits is None else store_logits
-        logits = scores.logits[:, : len(self.vocabulary.classes)].tolist() if keep_logits else None
+        classes = self.vocabulary.labels
+        logits = scores.logits[:, : len(classes)].tolist() if keep_logits else None
         return [
-            _prediction(self.vocabulary.classes, decisions, row, logits[row] if logits else None)
+            _prediction(classes, decisions, row, logits[row] if logits else None)
             if scores.finite[row]
             else ZeroShotError("the model returned an embedding that is not finite")
             for row in range(len(scores.finite))

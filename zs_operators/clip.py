@@ -240,7 +240,9 @@ class ClipModel:
         return len(self.tokenizer.tokenizer(self.tokenizer.clean_fn(text)).input_ids)
 
     def class_vectors(self, vocabulary: Vocabulary, *, exact: bool = False) -> torch.Tensor:
-        """One unit vector a column of the vocabulary: classes, then background prompts.
+        """The unit vectors of a vocabulary: of classes, then of background prompts.
+
+        One a column, unless ``vocabulary.vector_columns()`` says which column each belongs to.
 
         The classes' rows equal ``open_clip.build_zero_shot_classifier`` bit for bit where each
         class has one name (that function knows no synonyms): prompts go through in the same
@@ -257,8 +259,8 @@ class ClipModel:
         import torch
 
         texts = [prompt.text for prompt in vocabulary.prompts()]
-        columns = vocabulary.prompt_columns()
-        num_class_prompts = sum(column < len(vocabulary.classes) for column in columns)
+        vectors = vocabulary.prompt_vectors()
+        num_class_prompts = len(texts) - len(vocabulary.background)
         batch_size = _CLASSES_A_BATCH * max(1, len(vocabulary.templates))
         embeddings = torch.cat(
             [
@@ -266,7 +268,9 @@ class ClipModel:
                 for part in (texts[:num_class_prompts], texts[num_class_prompts:])
             ]
         )
-        return scoring.class_vectors(embeddings, columns, len(vocabulary.columns))
+        return scoring.class_vectors(
+            embeddings, vectors, vectors[-1] + 1, vocabulary.prompt_weights()
+        )
 
 
 class _CausalText:

@@ -37,7 +37,8 @@ class DetectOptions:
 
     With existing boxes every one of them stays: then only ``min_margin``, ``min_cosine``,
     ``temperature`` and ``runners_up`` apply, and the thresholds mark a box as rejected instead of
-    removing it.
+    removing it. Thresholds of single classes, ``min_confidence`` too, are the vocabulary's and go
+    before these.
 
     Args:
         max_regions (300): the best proposals of an image that are scored
@@ -120,8 +121,8 @@ class Detection:
         box_px: ``x1, y1, x2, y2`` in pixels of the upright image, inside it
         box_rel: ``x, y, width, height`` as fractions of the image
         runners_up: the next best classes, best first
-        rejected_by: "background", "margin", "cosine" or "non_finite" (its embedding) for an
-            existing box that a rule rejects; None for all others
+        rejected_by: "background", "confidence" (below its class's own), "margin", "cosine" or
+            "non_finite" (its embedding) for an existing box a rule rejects; None for all others
     """
 
     label: str
@@ -217,7 +218,7 @@ class ZeroShotDetector:
         self.vectors = clip.class_vectors(vocabulary)
         self.batch_size = _CUDA_IMAGES if clip.device.startswith("cuda") else _CPU_IMAGES
         # Options that do not fit the vocabulary or the model are refused now, not mid-run
-        self._score(self.vectors[:1])
+        self._score(self.vectors[:1], existing=False)
 
     def load(self, source: str | bytes, boxes_rel: Any = None) -> DetectItem:
         """Reads one image; safe to call from many threads.
@@ -282,10 +283,10 @@ class ZeroShotDetector:
         size = (regions.width_px, regions.height_px)
         if not len(regions.index):
             return DetectPrediction((), *size, 0, refused=regions.refused)
-        scores, decisions = self._score(regions.embeddings)
+        existing = regions.objectness is None
+        scores, decisions = self._score(regions.embeddings, existing=existing)
         if not scores.finite.any():
             return ZeroShotError("the model returned no embedding that is finite")
-        existing = regions.objectness is None
         probability = torch.from_numpy(decisions.confidence[:, 0].copy())
         confidence = probability
         if not existing:
@@ -331,13 +332,15 @@ class ZeroShotDetector:
         boxes = proposals.boxes_px[: options.max_regions]
         usable = box_ops.select_usable(boxes, *size, min_size_px=options.min_size_px)
         objectness = proposals.objectness[usable.index]
-        reachable = objectness.double() ** options.objectness_weight >= options.min_confidence
+        lowest = self.vocabulary.limits("min_confidence", options.min_confidence)
+        lowest = min(lowest) if isinstance(lowest, list) else lowest
+        reachable = objectness.double() ** options.objectness_weight >= lowest
         usable = box_ops.UsableBoxes(
             usable.boxes_px[reachable], usable.index[reachable], usable.refused
         )
         return usable, objectness[reachable]
 
-    def _score(self, embeddings: torch.Tensor) -> tuple[Any, Any]:
+    def _score(self, embeddings: torch.Tensor, *, existing: bool) -> tuple[Any, Any]:
         from zs_operators import scoring
 
         background = len(self.vocabulary.background)
@@ -348,13 +351,17 @@ class ZeroShotDetector:
             logit_bias=self.clip.logit_bias,
             temperature=self.options.temperature,
             num_background=background,
+            columns=self.vocabulary.vector_columns(),
         )
+        limits = self.vocabulary.limits
         decisions = scoring.decide(
             scores,
             num_background=background,
             top_k=1 + self.options.runners_up,
-            min_margin=self.options.min_margin,
-            min_cosine=self.options.min_cosine,
+            # Of proposals only after fusion with objectness
+            min_confidence=limits("min_confidence") if existing else None,
+            min_margin=limits("min_margin", self.options.min_margin),
+            min_cosine=limits("min_cosine", self.options.min_cosine),
         )
         return scores, decisions
 
@@ -369,11 +376,15 @@ class ZeroShotDetector:
         dropped = Counter(reason for reason in decisions.rejected_by if reason is not None)
         accepted = torch.tensor([reason is None for reason in decisions.rejected_by])
         # 2. confidence, after fusion
-        weak = accepted & (confidence < options.min_confidence)
+        winners = torch.from_numpy(decisions.order[:, 0].copy())
+        limit = self.vocabulary.limits("min_confidence", options.min_confidence)
+        if isinstance(limit, list):
+            limit = torch.tensor(limit)[winners]
+        weak = accepted & (confidence < limit)
         dropped["confidence"] += int(weak.sum())
         rows = (accepted & ~weak).nonzero().flatten()
         # 3. overlap, among what is left
-        classes = torch.from_numpy(decisions.order[:, 0].copy())[rows]
+        classes = winners[rows]
         kept = rows[
             box_ops.suppress_overlaps(
                 regions.boxes_px[rows],
@@ -393,7 +404,7 @@ class ZeroShotDetector:
     def _ranked(self, decisions: Any, row: int) -> list[ClassScore]:
         return [
             ClassScore(
-                self.vocabulary.classes[column],
+                self.vocabulary.labels[column],
                 confidence,
                 cosine,
                 None if math.isnan(margin) else margin,

@@ -68,7 +68,10 @@ class Decisions:
 
 
 def class_vectors(
-    prompt_embeddings: torch.Tensor, columns: Sequence[int], num_columns: int
+    prompt_embeddings: torch.Tensor,
+    columns: Sequence[int],
+    num_columns: int,
+    weights: Sequence[float] | None = None,
 ) -> torch.Tensor:
     """Average prompts into one unit vector a column: normalise, mean, normalise.
 
@@ -80,6 +83,7 @@ def class_vectors(
         prompt_embeddings: (P, D) float tensor; the encoder's output, normalised or not
         columns: P column indices, one a prompt
         num_columns: K
+        weights (None): P positive numbers, what each prompt adds to its mean; None for all alike
 
     Returns:
         (K, D) float32 tensor, rows of unit length
@@ -107,6 +111,8 @@ def class_vectors(
         raise InvalidInputError(f"columns {empty} have no prompt")
 
     unit = _unit_rows(embeddings, F)
+    if weights is not None:
+        unit = unit * torch.tensor(weights, dtype=torch.float32)[:, None]
     # columns with equally many prompts are averaged in one call, as open_clip does it
     vectors = embeddings.new_empty(num_columns, embeddings.shape[1])
     for count in sorted({len(members) for members in rows}):
@@ -138,6 +144,7 @@ def score(
     temperature: float | None = None,
     multi_label: bool = False,
     num_background: int = 0,
+    columns: Sequence[int] | None = None,
 ) -> Scores:
     """Score N images against K columns.
 
@@ -159,6 +166,8 @@ def score(
             margins and the ranking do not change with it
         multi_label (False): whether several classes may be right at once
         num_background (0): how many of the last rows of ``vectors`` are background
+        columns (None): the column of each row of ``vectors``, if several share one: the vector
+            nearest to the image gives a column its cosine and logit. None for one row a column
 
     Raises:
         InvalidInputError: if shapes or numbers are unusable, or ``multi_label`` is asked of a
@@ -173,7 +182,9 @@ def score(
             f"expected (N, D) embeddings and (K, D) vectors, got {tuple(images.shape)} and "
             f"{tuple(classes.shape)}"
         )
-    num_columns = classes.shape[0]
+    if columns is not None and len(columns) != classes.shape[0]:
+        raise InvalidInputError(f"{len(columns)} columns were given for {classes.shape[0]} vectors")
+    num_columns = classes.shape[0] if columns is None else max(columns) + 1
     _check_background(num_background, num_columns)
     if not (math.isfinite(logit_scale) and logit_scale > 0):
         raise InvalidInputError(f"logit_scale must be a positive number, not {logit_scale!r}")
@@ -200,6 +211,10 @@ def score(
     images = torch.where(finite[:, None], images, torch.zeros_like(images))
 
     cosines = images @ classes.T
+    if columns is not None:
+        index = torch.as_tensor(columns).expand(len(cosines), -1)
+        lowest = cosines.new_full((len(cosines), num_columns), -math.inf)
+        cosines = lowest.scatter_reduce(1, index, cosines, "amax")
     logits = cosines * logit_scale
     if logit_bias is not None:
         logits = logits + logit_bias
@@ -226,9 +241,9 @@ def decide(
     num_background: int = 0,
     top_k: int | None = None,
     multi_label: bool = False,
-    min_confidence: float | None = None,
-    min_margin: float | None = None,
-    min_cosine: float | None = None,
+    min_confidence: float | Sequence[float] | None = None,
+    min_margin: float | Sequence[float] | None = None,
+    min_cosine: float | Sequence[float] | None = None,
 ) -> Decisions:
     """Rank the classes of each image and apply the rejection rules, all off by default.
 
@@ -243,8 +258,8 @@ def decide(
         num_background (0): how many of the last columns are background
         top_k (None): candidates an image, at most; None is 1, or all classes for ``multi_label``
         multi_label (False): whether several classes may be right at once
-        min_confidence (None), min_margin (None), min_cosine (None): thresholds; a value equal to
-            its threshold passes
+        min_confidence (None), min_margin (None), min_cosine (None): thresholds, one number or one
+            a class, -inf for none; a value equal to its threshold passes
 
     Raises:
         InvalidInputError: for unusable thresholds or ``top_k``; for ``min_margin`` where classes
@@ -253,10 +268,9 @@ def decide(
     num_images, num_columns = scores.logits.shape
     _check_background(num_background, num_columns)
     num_classes = num_columns - num_background
-    limits = {"min_confidence": min_confidence, "min_margin": min_margin, "min_cosine": min_cosine}
-    for name, limit in limits.items():
-        if limit is not None and not math.isfinite(limit):
-            raise InvalidInputError(f"{name} must be a number, not {limit!r}")
+    min_confidence = _check_limit("min_confidence", min_confidence, num_classes)
+    min_margin = _check_limit("min_margin", min_margin, num_classes)
+    min_cosine = _check_limit("min_cosine", min_cosine, num_classes)
     if min_margin is not None and (multi_label or num_columns == 1):
         raise InvalidInputError(
             "min_margin compares a class with its competitors, and there are none "
@@ -283,13 +297,13 @@ def decide(
         background = scores.logits[:, num_classes:].max(axis=1, keepdims=True)
         failed["background"] = background > logit
     if min_confidence is not None:
-        failed["confidence"] = confidence < min_confidence
+        failed["confidence"] = confidence < _of(min_confidence, order)
     if min_margin is not None:
-        below = margin < min_margin
+        below = margin < _of(min_margin, order)
         below[:, 1:] = False
         failed["margin"] = below
     if min_cosine is not None:
-        failed["cosine"] = cosine < min_cosine
+        failed["cosine"] = cosine < _of(min_cosine, order)
     failed["non_finite"] = np.repeat(~scores.finite[:, None], count, axis=1)
 
     kept = ~np.logical_or.reduce(list(failed.values()))
@@ -326,6 +340,25 @@ def margins(logits: np.ndarray) -> np.ndarray:
     best_other = np.repeat(top_two[:, 1:], num_columns, axis=1)
     best_other[np.arange(num_images), logits.argmax(axis=1)] = top_two[:, 0]
     return logits - best_other
+
+
+def _check_limit(
+    name: str, limit: float | Sequence[float] | None, num_classes: int
+) -> float | np.ndarray | None:
+    """A finite number, or (num_classes,) float32 below infinity."""
+    if limit is None or np.ndim(limit) == 0:
+        if limit is not None and not math.isfinite(limit):
+            raise InvalidInputError(f"{name} must be a number, not {limit!r}")
+        return limit
+    limits = np.asarray(limit, dtype=np.float32)
+    if limits.shape != (num_classes,) or not (limits < math.inf).all():
+        raise InvalidInputError(f"{name} must be {num_classes} numbers, one a class, not {limit!r}")
+    return limits
+
+
+def _of(limit: float | np.ndarray, order: np.ndarray) -> float | np.ndarray:
+    """The threshold of each candidate."""
+    return limit[order] if isinstance(limit, np.ndarray) else limit
 
 
 def _check_background(num_background: int, num_columns: int) -> None:

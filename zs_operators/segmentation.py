@@ -254,7 +254,7 @@ def iter_segment(
     targets = None
     if semantic_field is not None:
         check_semantic_field(samples, semantic_field, label_field, overwrite=overwrite)
-        names = vocabulary.classes if vocabulary is not None else names_of(sources)
+        names = vocabulary.labels if vocabulary is not None else names_of(sources)
         targets = mask_targets(samples, semantic_field, names)
     if output_dir is not None:
         # a folder for each dataset: a run removes masks that an earlier one has left in its own

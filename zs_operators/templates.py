@@ -105,3 +105,10 @@ TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
     "simple": _SIMPLE,
     "openai_imagenet": _OPENAI_IMAGENET,
 }
+
+
+def with_concept(template: str, concept: str | None) -> str:
+    """A template that also says what kind of thing it is: ``a photo of a {}, a type of food.``"""
+    if concept is None:
+        return template
+    return f"{template[:-1]}, {concept}." if template.endswith(".") else f"{template}, {concept}"
