@@ -271,7 +271,7 @@ def shard_paths(folder: Path) -> list[Path]:
     """The shards of a folder, oldest first; none if there is no folder."""
     try:
         return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
-    except FileNotFoundError:
+    except OSError:  # none yet, or none that may be read
         return []
 
 

@@ -66,6 +66,7 @@ class RunReport:
         seconds: wall-clock seconds by stage
         images_per_second: samples processed in this run per second of wall-clock time
         resumed: samples that an earlier, unfinished call had already done
+        reused: samples whose embeddings were stored, so that their images were not encoded again
         cancelled: whether the run was stopped before the last sample
         warnings: what the person should know, one sentence each
     """
@@ -79,6 +80,7 @@ class RunReport:
     seconds: Mapping[str, float] = field(default_factory=dict)
     images_per_second: float = 0.0
     resumed: int = 0
+    reused: int = 0
     cancelled: bool = False
     warnings: tuple[str, ...] = ()
 
@@ -102,6 +104,8 @@ class RunReport:
         rows = [(outcome, f"{n:,}") for outcome, n in self.counts.items() if n]
         if self.resumed:
             rows.append(("already done", f"{self.resumed:,}"))
+        if self.reused:
+            rows.append(("embeddings reused", f"{self.reused:,}"))
         rows.append(("seconds", f"{self.seconds.get('total', 0.0):.1f}"))
         rows.append(("images/s", f"{self.images_per_second:.1f}"))
         top = sorted(self.labels.items(), key=lambda item: (-item[1], item[0]))[:10]

@@ -185,6 +185,7 @@ class Run:
         chunk = _Chunk()
         try:
             yield self._progress("starting", begun)
+            yield from self._before_reading(begun)
             for sample_id, outcome in self._results():
                 self._collect(chunk, sample_id, outcome)
                 if chunk.is_due(self.task.chunk_samples):
@@ -212,6 +213,10 @@ class Run:
             raise RunError(self._all_failed())
         return report
 
+    def _before_reading(self, begun: float) -> Iterator[Progress]:
+        """For runs that know some results already; leaves the others in ``todo_ids``."""
+        return iter(())
+
     def report(self) -> RunReport:
         """The report of the run as it stands."""
         done = sum(self.counts.values())
@@ -225,6 +230,7 @@ class Run:
             seconds={stage: round(value, 4) for stage, value in self.seconds.items()},
             images_per_second=round(done / busy, 3) if busy else 0.0,
             resumed=self.resumed,
+            reused=getattr(self.task, "reused", 0),
             cancelled=self.state == provenance.CANCELLED,
             warnings=(*self.warnings, *self.task.warnings),
         )
