@@ -56,8 +56,11 @@ class ClassifyTask:
 
     @property
     def warnings(self) -> Sequence[str]:
-        """Why the store stopped writing, if it did."""
-        return self.store.warnings if self.store is not None else ()
+        """Why the store stopped writing, if it did; what waits is written first."""
+        if self.store is None:
+            return ()
+        self.store.flush()
+        return self.store.warnings
 
     def load(self, filepath: str) -> tuple[bytes | None, Any]:
         # The key of what is read: a file that changes meanwhile is not found under its new one

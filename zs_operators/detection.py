@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zs_operators import fields, labels
 from zs_operators.classification import (
@@ -17,14 +18,24 @@ from zs_operators.classification import (
     prompt_record,
     prompt_warnings,
 )
-from zs_operators.detector import DetectItem, DetectOptions, DetectPrediction, ZeroShotDetector
+from zs_operators.detector import (
+    DetectItem,
+    DetectOptions,
+    DetectPrediction,
+    Regions,
+    ZeroShotDetector,
+)
+from zs_operators.embedding_store import MODES
 from zs_operators.errors import InvalidInputError
+from zs_operators.model_stores import with_stored_texts
+from zs_operators.option_checks import check_choice
 from zs_operators.progress import show_progress
 from zs_operators.proposal_loading import DEFAULT_PROPOSER
 from zs_operators.region_fields import ExistingBoxes, images_of, label_path, read_boxes
 from zs_operators.report import LABELED, NO_PROMPTS, NOTHING_FOUND, Progress, RunReport
 from zs_operators.runner import CHUNK_SAMPLES, Run, RunOptions
 from zs_operators.samples import check_samples
+from zs_operators.stored_regions import StoredRegions
 from zs_operators.targets import FieldTarget, NamedBoxesTarget, SourceTarget
 from zs_operators.weights import DEFAULT_CLIP
 
@@ -37,6 +48,14 @@ if TYPE_CHECKING:
 
 DEFAULT_LABEL_FIELD = "zs_detections"
 PROPOSALS = "proposals"
+
+
+class _Loaded(NamedTuple):
+    """One image that was read, or its regions from the store."""
+
+    key: bytes | None
+    content: DetectItem | Regions
+    source: ExistingBoxes | None
 
 
 class DetectTask:
@@ -53,30 +72,53 @@ class DetectTask:
         *,
         update_source: bool = False,
         reject_label: str | None = None,
+        stored: StoredRegions | None = None,
     ) -> None:
         self.detector = detector
+        self.stored = stored
+        self.reused = 0
         self.update_source = update_source
         self.reject_label = reject_label
         self._refused: Counter[str] = Counter()
 
     @property
     def warnings(self) -> list[str]:
-        """How many existing boxes could not be scored, by reason."""
-        return [
+        """How many existing boxes could not be scored, by reason; why the store stopped writing."""
+        stopped = []
+        if self.stored is not None:
+            self.stored.store.flush()
+            stopped = self.stored.store.warnings
+        return stopped + [
             f"{count:,} boxes could not be scored: {reason}."
             for reason, count in self._refused.most_common()
         ]
 
-    def load(self, source: str | ExistingBoxes) -> tuple[DetectItem, ExistingBoxes | None]:
-        if isinstance(source, ExistingBoxes):
-            return self.detector.load(source.filepath, source.boxes_rel), source
-        return self.detector.load(source), None
+    def load(self, source: str | ExistingBoxes) -> _Loaded:
+        existing = source if isinstance(source, ExistingBoxes) else None
+        path, boxes = (source.filepath, source.boxes_rel) if existing else (source, None)
+        key = None
+        if self.stored is not None:
+            # Before the image is read, so that one that changes meanwhile is not found again
+            key = self.stored.key(path, boxes)
+            regions = self.stored.get(key, boxes)
+            if regions is not None:
+                return _Loaded(key, regions, existing)
+        return _Loaded(key, self.detector.load(path, boxes), existing)
 
-    def infer(self, items: Sequence[tuple[DetectItem, ExistingBoxes | None]]) -> Sequence[Any]:
-        found = self.detector.predict([item for item, _ in items])
+    def infer(self, items: Sequence[_Loaded]) -> Sequence[Any]:
+        regions = [item.content for item in items]
+        new = [i for i, one in enumerate(regions) if isinstance(one, DetectItem)]
+        if new:
+            computed = self.detector.embed([regions[i] for i in new])
+            if self.stored is not None:
+                computed = self.stored.put([items[i].key for i in new], computed)
+            for i, one in zip(new, computed, strict=True):
+                regions[i] = one
+        found = [self.detector.predict_regions(one) for one in regions]
+        self.reused += len(items) - len(new)
         return [
-            one if isinstance(one, Exception) else (one, source)
-            for one, (_, source) in zip(found, items, strict=True)
+            one if isinstance(one, Exception) else (one, item.source)
+            for one, item in zip(found, items, strict=True)
         ]
 
     def label(
@@ -130,8 +172,9 @@ def detect(
             :class:`zs_operators.detector.DetectOptions`
         reject_label (None): label of an existing box that a rule rejects
         batch_size ("auto"), device ("auto"), precision ("auto"), workers (None),
-        overwrite (False), resume (True), on_error ("record"), progress (None): see
-            :func:`zs_operators.classify`
+        overwrite (False), resume (True), on_error ("record"), embeddings ("off"),
+        progress (None): see :func:`zs_operators.classify`; stored are boxes, objectness and
+            embeddings of regions
 
     Returns:
         a :class:`RunReport`
@@ -167,6 +210,7 @@ def iter_detect(
     overwrite: bool = False,
     resume: bool = True,
     on_error: str = "record",
+    embeddings: str = "off",
     **options: Any,
 ) -> Generator[Progress, None, RunReport]:
     """Like :func:`detect`, as a generator that yields :class:`Progress` after each chunk."""
@@ -176,6 +220,7 @@ def iter_detect(
     if existing and samples is not None:
         samples = images_of(samples, regions)
     check_samples(samples)
+    check_choice("embeddings", embeddings, MODES)
     parsed = detect_options(**options)
     run_options = RunOptions(workers=workers, overwrite=overwrite, resume=resume, on_error=on_error)
     vocabulary = parse_classes(samples, classes, templates=templates, background=background)
@@ -209,13 +254,18 @@ def iter_detect(
         proposal_mode=proposal_mode,
         device=device,
         precision=precision,
+        embeddings=embeddings,
     )
     loaded = time.perf_counter() - begun
     clip, proposer = detector.clip, detector.proposer
     decisive, details = prompt_record(vocabulary)
+    stored = None
+    if embeddings != "off":
+        refresh = embeddings == "refresh"
+        stored = StoredRegions(detector, proposer_identity(proposer), refresh=refresh)
     run = Run(
         samples,
-        DetectTask(detector, update_source=update_source, reject_label=reject_label),
+        DetectTask(detector, update_source=update_source, reject_label=reject_label, stored=stored),
         target,
         sources=sources,
         record={
@@ -233,6 +283,7 @@ def iter_detect(
             **details,
             "model_details": clip.describe(),
             "proposer_details": proposer.describe() if proposer else None,
+            "embeddings": embeddings,
         },
         budget=BatchBudget(
             detector.batch_size if batch_size == "auto" else resolve_batch_size(batch_size),
@@ -242,7 +293,8 @@ def iter_detect(
         seconds={"load": loaded},
         warnings=[*vocabulary.warnings, *prompt_warnings(clip, vocabulary)],
     )
-    return (yield from run.steps())
+    with contextlib.nullcontext() if stored is None else stored.store:
+        return (yield from run.steps())
 
 
 def load_detector(
@@ -258,6 +310,7 @@ def load_detector(
     proposal_mode: str,
     device: str,
     precision: str,
+    embeddings: str = "off",
 ) -> ZeroShotDetector:
     """CLIP, and a proposer if boxes are to be found, ready to predict."""
     from zs_operators.clip import load_clip
@@ -279,6 +332,7 @@ def load_detector(
             max_proposals=options.max_regions,
             min_size_px=options.min_size_px,
         )
+    clip = with_stored_texts(clip, embeddings)
     return ZeroShotDetector(clip, vocabulary, options, proposer=proposer, encoder=encoder)
 
 

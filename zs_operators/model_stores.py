@@ -109,22 +109,22 @@ def _identity(clip: ClipModel) -> dict[str, Any]:
 
     return {
         "architecture": clip.architecture,
-        "weights_sha256": clip.plan.sha256 or _weights_digest(clip),
+        "weights_sha256": clip.plan.sha256 or weights_digest(clip),
         "precision": clip.precision,
         "open_clip": open_clip.__version__,
     }
 
 
-def _weights_digest(clip: ClipModel) -> str:
+def weights_digest(model: Any) -> str:
     """Of weights that came from no file; computed once a model."""
-    found = getattr(clip.module, "_zs_weights_digest", None)
+    found = getattr(model.module, "_zs_weights_digest", None)
     if found is None:
         import torch
 
         digest = hashlib.sha256()
-        for name, tensor in sorted(clip.module.state_dict().items()):
+        for name, tensor in sorted(model.module.state_dict().items()):
             digest.update(name.encode())
             flat = tensor.detach().cpu().contiguous().flatten()
             digest.update(flat.view(torch.uint8).numpy())
-        found = clip.module._zs_weights_digest = digest.hexdigest()
+        found = model.module._zs_weights_digest = digest.hexdigest()
     return found
