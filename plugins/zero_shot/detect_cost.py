@@ -23,7 +23,7 @@ GMACS = {
     "maskrcnn_resnet50_fpn_v2": 333.0,
 }
 _BY_REGION = ("clip-rn50", "regionclip-rn50", "regionclip-rn50x4")
-_CROPS_PER_REGION = 2
+CROPS_PER_REGION = 2
 
 #: Billions of multiply-adds a second that one core of a recent processor does in fp32.
 GMACS_PER_CORE_SECOND = 60.0
@@ -47,9 +47,9 @@ def cpu_seconds_per_image(
     proposing = 0.0 if proposals is None else _gmacs(proposals)
     if per_region is None or proposing is None:
         return None
-    crops = 1 if model in _BY_REGION else _CROPS_PER_REGION
+    crops = 1 if model in _BY_REGION else CROPS_PER_REGION
     total = proposing + regions_per_image * crops * per_region
-    return total / (GMACS_PER_CORE_SECOND * min(cores(), _MOST_CORES_USED))
+    return total / (GMACS_PER_CORE_SECOND * cores_used())
 
 
 def cores() -> int:
@@ -57,6 +57,11 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cores_used() -> int:
+    """Of those, how many make a model faster."""
+    return min(cores(), _MOST_CORES_USED)
 
 
 def runs_on_cpu(values: dict[str, Any], devices: list[str]) -> bool:

@@ -128,21 +128,29 @@ def output(
         )
 
 
-def boxes(inputs: types.Object, ctx, regions: str) -> None:
-    """A folded section: which boxes stay, and the background prompts; checked as it is typed."""
+def boxes(inputs: types.Object, ctx, regions: str, *, section: str = "boxes") -> None:
+    """A folded section: which boxes stay, and the background prompts; checked as it is typed.
+
+    Args:
+        inputs: the form
+        ctx: the execution context
+        regions: ``"proposals"`` or a field
+        section ("boxes"): ``"naming"`` for masks that are named, of which none is proposed
+    """
     from zs_operators.detector import DetectOptions
 
     if regions == detect_target.PROPOSALS:
-        group = forms.section(inputs, "boxes", "Thresholds and overlap")
-        _proposal_thresholds(group)
+        group = forms.section(inputs, section, "Thresholds and overlap")
+        _proposal_thresholds(group, is_proposed=section == "boxes")
     else:
-        group = forms.section(inputs, "boxes", "None of these: rejection and background")
+        group = forms.section(inputs, section, "None of these: rejection and background")
+    noun = "mask" if section == "naming" else "box"
     _number(group, "min_margin", "Least margin", "Logit above the next best", {"min": 0}, 6)
     _number(group, "min_cosine", "Least cosine", "Between −1 and 1", {"min": -1, "max": 1}, 6)
     group.str(
         "background",
         label="Background prompts",
-        description="One a line, encoded as typed. A box that fits one of them best is "
+        description=f"One a line, encoded as typed. A {noun} that fits one of them best is "
         + ("left out" if regions == detect_target.PROPOSALS else "rejected"),
         view=types.TextFieldView(multiline=True, rows=2),
     )
@@ -153,11 +161,11 @@ def boxes(inputs: types.Object, ctx, regions: str) -> None:
             description="Empty: they get no label",
             view=types.TextFieldView(),
         )
-    values = params.flat(ctx.params)
+    values = params.flat(params.only(ctx.params, section))
     try:
         DetectOptions(**{name: values[name] for name in OPTIONS if name in values})
     except InvalidInputError as error:
-        forms.refuse(inputs, "boxes", "A threshold cannot be used", str(error))
+        forms.refuse(inputs, section, "A threshold cannot be used", str(error))
 
 
 def cost(inputs: types.Object, ctx, chosen: SampleCollection, regions: str, total: int) -> None:
@@ -199,14 +207,15 @@ def cost(inputs: types.Object, ctx, chosen: SampleCollection, regions: str, tota
     inputs.view("cost", types.Warning(label=label, description=f"A rough estimate.{fewer}"))
 
 
-def _proposal_thresholds(group: types.Object) -> None:
+def _proposal_thresholds(group: types.Object, *, is_proposed: bool) -> None:
     between = {"min": 0, "max": 1}
-    _number(group, "min_confidence", "Least confidence", "Of a box, 0 to 1", between, 6, 0.05)
+    noun, plural = ("box", "boxes") if is_proposed else ("mask", "masks")
+    _number(group, "min_confidence", "Least confidence", f"Of a {noun}, 0 to 1", between, 6, 0.05)
     group.float(
         "objectness_weight",
         default=0.5,
-        label="Weight of objectness",
-        description="0: the class alone decides, 1: the box alone",
+        label="Weight of objectness" if is_proposed else "Weight of mask quality",
+        description=f"0: the class alone decides, 1: the {noun} alone",
         # A value that is always shown covers the description
         view=types.SliderView(
             space=6, label_position="top", value_label_display="auto", value_precision=2
@@ -218,7 +227,11 @@ def _proposal_thresholds(group: types.Object) -> None:
     overlap.add_choice("per_class", label="Best of a class stays")
     overlap.add_choice("none", label="All stay")
     group.enum(
-        "overlap", overlap.values(), default="agnostic", label="Of overlapping boxes", view=overlap
+        "overlap",
+        overlap.values(),
+        default="agnostic",
+        label=f"Of overlapping {plural}",
+        view=overlap,
     )
     metric = types.DropdownView(space=4)
     metric.add_choice("iou", label="Intersection over union")
@@ -227,10 +240,10 @@ def _proposal_thresholds(group: types.Object) -> None:
         "overlap_metric", metric.values(), default="iou", label="Overlap measured as", view=metric
     )
     _number(group, "overlap_threshold", "Most overlap", "0 to 1", between, 4, 0.5)
-    for name, label, description, default in (
-        ("max_regions", "Regions scored an image", "Fewer is faster", 300),
-        ("max_detections", "Most boxes an image", "Best first", 100),
-    ):
+    counts = [("max_detections", f"Most {plural} an image", "Best first", 100)]
+    if is_proposed:
+        counts.insert(0, ("max_regions", "Regions scored an image", "Fewer is faster", 300))
+    for name, label, description, default in counts:
         group.int(
             name,
             min=1,
@@ -239,7 +252,8 @@ def _proposal_thresholds(group: types.Object) -> None:
             description=description,
             view=types.FieldView(space=4),
         )
-    _number(group, "min_size_px", "Least size", "Of a side, in pixels", {"min": 0}, 4, 0)
+    if is_proposed:
+        _number(group, "min_size_px", "Least size", "Of a side, in pixels", {"min": 0}, 4, 0)
 
 
 def _number(

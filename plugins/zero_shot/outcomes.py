@@ -31,7 +31,11 @@ _MAX_LABELS_SHOWN = 12
 _TASKS = {
     "classify": ("Images classified", "Images"),
     "detect": ("Objects detected", "Boxes"),
+    "segment": ("Objects segmented", "Masks"),
 }
+
+#: Tasks that say where: what they find, for people.
+_LOCATED = {"detect": ("detections", "boxes"), "segment": ("masks", "masks")}
 
 _WORDS = {
     "labeled": "Labeled",
@@ -58,7 +62,7 @@ def summary(
         steps: buttons of the operator's own, shown first
     """
     outputs = types.Object()
-    _headline(outputs, report)
+    _headline(outputs, report, samples)
     results = {}
     if set(report.counts) - {"labeled"}:
         results["outcomes"] = _outcome_rows(report)
@@ -101,7 +105,7 @@ def outcome_view(samples, label_field: str, kind: str) -> fo.DatasetView:
         label_field: the field of the run
         kind: ``"failed"`` (has a reason in the error field), ``"rejected"``, ``"uncertain"``
             (labeled, least margin first), ``"found"`` or ``"nothing_found"`` (with or without
-            boxes)
+            boxes or masks)
     """
     import fiftyone as fo
     from fiftyone import ViewField as F
@@ -167,7 +171,7 @@ class StopRun(foo.Operator):
             ctx.ops.notify("This run is already over", variant="warning")
 
 
-def _headline(outputs: types.Object, report: RunReport) -> None:
+def _headline(outputs: types.Object, report: RunReport, samples) -> None:
     total = sum(report.counts.values())
     labeled = report.counts.get("labeled", 0)
     outputs.view("title", types.Header(label=_TASKS[report.task][0], divider=True))
@@ -176,15 +180,21 @@ def _headline(outputs: types.Object, report: RunReport) -> None:
     if report.task == "detect":
         boxes = sum(report.labels.values())
         label = f"{boxes:,} boxes on {labeled:,} of {total:,} images, written to {field}"
+    if report.task == "segment":
+        label = f"{labeled:,} of {total:,} images have masks, written to {field}"
     if report.resumed and not total:
         label = f"Nothing left to do: an earlier run has labeled all of them in {field}"
     seconds = running.duration(report.seconds.get("total", 0.0))
     detail = f"{seconds} · {report.images_per_second:.1f} images/s"
+    if report.task == "segment" and samples.has_field(report.label_field):
+        # Masks need no names, so the report does not count them
+        masks = samples.count(f"{report.label_field}.detections")
+        detail = f"{masks:,} masks on these images · {detail}"
     if report.resumed:
         detail += f" · {report.resumed:,} were done by an earlier run and kept"
     if report.num_failed:
         detail += f" · reasons of failures are in {forms.escaped(report.error_field)}"
-    is_complete = not report.num_failed and labeled if report.task == "detect" else labeled == total
+    is_complete = not report.num_failed and labeled if report.task in _LOCATED else labeled == total
     view = types.Success if is_complete else types.Warning
     outputs.view("headline", view(label=label, description=detail))
 
@@ -244,8 +254,8 @@ def _next_steps(report: RunReport) -> list[tuple[str, str, str]]:
                 "Show the images no class was certain enough for",
             )
         )
-    if report.task == "detect":
-        return [*steps, *_detect_steps(report)]
+    if report.task in _LOCATED:
+        return [*steps, *_located_steps(report)]
     if report.counts.get("labeled"):
         steps.append(
             (UNCERTAIN, "Show least certain first", "Sort the labeled images by their margin")
@@ -253,11 +263,12 @@ def _next_steps(report: RunReport) -> list[tuple[str, str, str]]:
     return steps
 
 
-def _detect_steps(report: RunReport) -> list[tuple[str, str, str]]:
+def _located_steps(report: RunReport) -> list[tuple[str, str, str]]:
     steps = []
+    found, noun = _LOCATED[report.task]
     if report.counts.get("labeled") or report.resumed:
-        steps.append((FOUND, "Show detections", "Show the images that have boxes"))
-    if report.counts.get("nothing_found"):
-        number = report.counts["nothing_found"]
-        steps.append((NOTHING_FOUND, f"Show {number:,} without", "Show the images without boxes"))
+        steps.append((FOUND, f"Show {found}", f"Show the images that have {noun}"))
+    number = report.counts.get("nothing_found", 0) + report.counts.get("no_prompts", 0)
+    if number:
+        steps.append((NOTHING_FOUND, f"Show {number:,} without", f"Show the images without {noun}"))
     return steps

@@ -47,6 +47,12 @@ def flat(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != ""}
 
 
+def only(params: Mapping[str, Any], *sections: str) -> dict[str, Any]:
+    """``params`` without the folded sections that are not named: a form may have hidden them."""
+    hidden = set(SECTIONS) - set(sections)
+    return {name: value for name, value in params.items() if name not in hidden}
+
+
 def arguments(params: Mapping[str, Any], samples, names: tuple[str, ...]) -> dict[str, Any]:
     """Keyword arguments for the engine: classes, templates, background and model, then ``names``.
 

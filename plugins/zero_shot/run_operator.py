@@ -65,11 +65,15 @@ class RunOperator(foo.Operator):
         Raises:
             InvalidInputError: if an argument cannot be used
         """
+        return self.call(samples, classes=classes, delegate=delegate, **arguments)
+
+    def call(self, samples, *, delegate: bool, **arguments: Any):
+        """The engine's function of the same name on ``samples``, now or in a queued run."""
         if not delegate:
             import zs_operators as zs
 
-            return getattr(zs, self.task)(samples, classes, **arguments)
-        return running.delegate(self.uri, samples, {"classes": classes, **arguments})
+            return getattr(zs, self.task)(samples, **arguments)
+        return running.delegate(self.uri, samples, arguments)
 
     # A coroutine, because FiftyOne gives a plain execute() called from a script ten minutes and
     # then leaves it running in a thread

@@ -66,6 +66,29 @@ print("FOUND" + json.dumps({
 }))
 """
 
+# Opens every form on an image with a box, and prints the modules that were imported for it.
+FORMS = """
+import json, sys
+import fiftyone as fo
+import fiftyone.operators as foo
+from fiftyone.operators.executor import ExecutionContext, Executor
+box = fo.Detection(label="a", bounding_box=[0.1, 0.1, 0.5, 0.5])
+dataset = fo.Dataset()
+dataset.add_sample(fo.Sample(filepath="a.png", boxes=fo.Detections(detections=[box])))
+names = {"class_names": "cat"}
+forms = 0
+for task, params in (("classify", {}), ("detect", {}), ("segment", {"prompt_with": "boxes"}),
+                     ("segment", {"prompt_with": "everything"})):
+    uri = f"@zs/operators/{task}"
+    request = {"params": {**names, **params}, "dataset_name": dataset.name}
+    ctx = ExecutionContext(request, executor=Executor(), operator_uri=uri)
+    properties = foo.get_operator(uri).resolve_type(ctx, "inputs").type.properties
+    assert not any(prop.invalid for prop in properties.values()), task
+    forms += 1
+dataset.delete()
+print(json.dumps({"forms": forms, "modules": sorted(sys.modules)}))
+"""
+
 
 def found_by_fiftyone(plugins_dir: Path, cwd: Path, **variables: str) -> dict:
     environment = {**os.environ, "FIFTYONE_PLUGINS_DIR": str(plugins_dir), **variables}
@@ -158,6 +181,21 @@ def test_registering_imports_nothing_heavy(linked, without):
     assert extra <= {"fiftyone.plugins.orgs"}
     for heavy in ("torch", "torchvision", "open_clip", "segment_anything"):
         assert heavy not in linked["modules"]
+
+
+def test_forms_import_no_models(linked, root, tmp_path):
+    """A form is resolved at every keystroke, and the first one must not take seconds."""
+    environment = {**os.environ, "FIFTYONE_PLUGINS_DIR": str(tmp_path)}
+    (tmp_path / "zs-operators").symlink_to(root, target_is_directory=True)
+    command = [sys.executable, "-c", FORMS]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["forms"] == 4
+    for heavy in ("torch", "torchvision", "open_clip", "segment_anything"):
+        assert heavy not in found["modules"]
 
 
 def test_registering_again_takes_milliseconds(linked):
