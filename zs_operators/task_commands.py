@@ -28,6 +28,7 @@ def add_task_commands(commands: Any) -> None:
         "--reject-label", metavar="NAME", default=_UNSET, help="label of rejected samples"
     )
     classify.add_argument("--store-logits", action="store_true", default=_UNSET)
+    _choice(classify, "embeddings", "off", "reuse", "refresh")
 
     detect = _command(commands, "detect", "find objects by name, or name boxes that exist")
     _classes(detect, required=True)
@@ -41,6 +42,7 @@ def add_task_commands(commands: Any) -> None:
     detect.add_argument(
         "--reject-label", metavar="NAME", default=_UNSET, help="label of rejected boxes"
     )
+    _choice(detect, "embeddings", "off", "reuse", "refresh")
 
     segment = _command(commands, "segment", "masks from boxes, points, class names or nothing")
     _text(segment, "prompts", "SOURCE", "everything, proposals, or a field of boxes or keypoints")
