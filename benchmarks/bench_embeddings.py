@@ -44,7 +44,7 @@ def rescore(folder: Path, options: argparse.Namespace) -> None:
 
     import zs_operators as zs
     from zs_operators.classifier import ZeroShotClassifier
-    from zs_operators.embedding_store import image_key
+    from zs_operators.embeddings import image_key
     from zs_operators.model_stores import image_store, with_stored_texts
 
     print(machine("cpu"))
@@ -122,7 +122,7 @@ def rescore(folder: Path, options: argparse.Namespace) -> None:
 
 def million() -> None:
     from zs_operators import scoring
-    from zs_operators.embedding_store import EmbeddingStore, derived_key
+    from zs_operators.embeddings import EmbeddingStore, derived_key
 
     print(machine("cpu"))
     count, dim, step = 1_000_000, 512, 8192

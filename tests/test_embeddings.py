@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from zs_operators.cli import main
-from zs_operators.embedding_store import EmbeddingStore, derived_key, image_key
 from zs_operators.embedding_upkeep import prune, stored_models
+from zs_operators.embeddings import EmbeddingStore, derived_key, image_key
 from zs_operators.errors import InvalidInputError, MissingMediaError
 
 DIM = 16

@@ -10,7 +10,7 @@ import pytest
 import zs_operators as zs
 from zs_operators import fields, labels, provenance
 from zs_operators.classifier import ClassPrediction, ClassScore, ZeroShotClassifier
-from zs_operators.embedding_store import MODES
+from zs_operators.embeddings import MODES
 from zs_operators.errors import InvalidInputError
 from zs_operators.model_stores import image_store, text_store, with_stored_texts
 from zs_operators.proposals import load_proposer

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zs_operators import fields, labels, provenance
 from zs_operators.class_files import has_known_suffix
 from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
-from zs_operators.embedding_store import MODES, EmbeddingStore, image_key
+from zs_operators.embeddings import MODES, EmbeddingStore, image_key
 from zs_operators.errors import VocabularyError
 from zs_operators.model_stores import image_store, with_stored_texts
 from zs_operators.option_checks import check_choice

@@ -157,7 +157,7 @@ def _list_embeddings(args: argparse.Namespace) -> int:
     import time
     from dataclasses import asdict
 
-    from zs_operators.embedding_store import store_root
+    from zs_operators.embeddings import store_root
     from zs_operators.embedding_upkeep import stored_models
 
     models = stored_models()
@@ -176,7 +176,7 @@ def _list_embeddings(args: argparse.Namespace) -> int:
 
 
 def _prune_embeddings(args: argparse.Namespace) -> int:
-    from zs_operators.embedding_store import store_root
+    from zs_operators.embeddings import store_root
     from zs_operators.embedding_upkeep import prune
     from zs_operators.option_checks import check_range
 

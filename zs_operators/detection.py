@@ -25,7 +25,7 @@ from zs_operators.detector import (
     Regions,
     ZeroShotDetector,
 )
-from zs_operators.embedding_store import MODES
+from zs_operators.embeddings import MODES
 from zs_operators.errors import InvalidInputError
 from zs_operators.model_stores import with_stored_texts
 from zs_operators.option_checks import check_choice

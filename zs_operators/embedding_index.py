@@ -13,7 +13,7 @@ from fiftyone.brain.internal.core.sklearn import (
 )
 
 from zs_operators.classifier import embed_pixels, load_pixels
-from zs_operators.embedding_store import image_key
+from zs_operators.embeddings import image_key
 from zs_operators.errors import FieldError, InvalidInputError, MediaError
 from zs_operators.model_stores import image_store
 from zs_operators.rescoring import image_keys

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zs_operators.embedding_files import Layout, Shard, remove_shard
-from zs_operators.embedding_store import IDENTITY_NAME, StoredFile, store_root, stored_files
+from zs_operators.embeddings import IDENTITY_NAME, StoredFile, store_root, stored_files
 from zs_operators.errors import InvalidInputError
 from zs_operators.option_checks import check_count, check_range
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from zs_operators.embedding_store import EmbeddingStore, derived_key
+from zs_operators.embeddings import EmbeddingStore, derived_key
 
 if TYPE_CHECKING:
     import torch

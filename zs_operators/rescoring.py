@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zs_operators import fields
-from zs_operators.embedding_store import image_key
+from zs_operators.embeddings import image_key
 from zs_operators.errors import MediaError
 from zs_operators.report import LABELED, REJECTED, Progress
 from zs_operators.runner import Run
