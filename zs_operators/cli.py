@@ -77,6 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
     from zs_operators.task_commands import add_task_commands
 
     add_task_commands(commands)
+    from zs_operators.sweep_command import add_sweep_command
+
+    add_sweep_command(commands)
     for command in commands.choices.values():
         _add_traceback(command)
     return parser
@@ -157,8 +160,8 @@ def _list_embeddings(args: argparse.Namespace) -> int:
     import time
     from dataclasses import asdict
 
-    from zs_operators.embeddings import store_root
     from zs_operators.embedding_upkeep import stored_models
+    from zs_operators.embeddings import store_root
 
     models = stored_models()
     if args.json:
@@ -176,8 +179,8 @@ def _list_embeddings(args: argparse.Namespace) -> int:
 
 
 def _prune_embeddings(args: argparse.Namespace) -> int:
-    from zs_operators.embeddings import store_root
     from zs_operators.embedding_upkeep import prune
+    from zs_operators.embeddings import store_root
     from zs_operators.option_checks import check_range
 
     check_range("--max-gb", args.max_gb, 0, 1e6, optional=True)
