@@ -1,4 +1,4 @@
-"""Draws docs/images/detection-steps.png: what detection does, step by step, on one drawn scene.
+"""Draws docs/images/{detection,segmentation}-steps.png: what happens, step by step, to one scene.
 
 python docs/make_pictures.py
 """
@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from zs_operators.clip import load_clip
 from zs_operators.detector import DetectItem, DetectOptions, ZeroShotDetector
 from zs_operators.images import UprightImage
 from zs_operators.proposals import load_proposer
+from zs_operators.sam import load_sam
+from zs_operators.sam_prompts import GivenPrompts
+from zs_operators.segment_options import SegmentOptions
+from zs_operators.segmenter import Segmenter
 from zs_operators.shapes.world import CLASSES, make_scene
 from zs_operators.vocabulary import Vocabulary
 
@@ -23,7 +28,12 @@ MIN_CONFIDENCE = 0.4
 COLORS = ("#ff6d04", "#00a3ff", "#b400ff", "#00b36b", "#ff2d6f", "#8a6d00")
 
 
-def main(proposals: str = "shapes-tiny") -> None:
+def main() -> None:
+    draw_detection()
+    draw_segmentation()
+
+
+def draw_detection(proposals: str = "shapes-tiny") -> None:
     clip = load_clip("shapes-tiny", precision="fp32")
     proposer = load_proposer(proposals, max_proposals=40)
     vocabulary = Vocabulary.parse(CLASSES, background=["empty background"])
@@ -76,6 +86,55 @@ def main(proposals: str = "shapes-tiny") -> None:
             ],
         ),
     ]
+    _save(panels, "detection-steps.png")
+
+
+def draw_segmentation() -> None:
+    sam = load_sam("shapes-tiny", precision="fp32")
+    scene = make_scene(SEED, num_objects=4)
+    height, width = scene.image.shape[:2]
+    image = UprightImage(scene.image, width, height)
+    boxes = [item.box_px for item in scene.objects]
+    relative = [
+        (x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height) for x1, y1, x2, y2 in boxes
+    ]
+    prompted = Segmenter(sam)
+    (from_boxes,) = prompted.predict([prompted.prepare(image, GivenPrompts(boxes_rel=relative))])
+    everything = Segmenter(
+        sam, SegmentOptions(min_iou=0.65, min_stability=0.8), source="everything"
+    )
+    (found,) = everything.predict([everything.prepare(image)])
+    panels = [
+        _panel(
+            scene.image,
+            "1  boxes that prompt",
+            [
+                (box, item.label, COLORS[i % len(COLORS)])
+                for i, (box, item) in enumerate(zip(boxes, scene.objects, strict=True))
+            ],
+        ),
+        _mask_panel(scene.image, "2  a mask for each, with its quality", from_boxes),
+        _mask_panel(scene.image, f"3  everything: {len(found.masks)} masks, no names", found),
+    ]
+    _save(panels, "segmentation-steps.png")
+
+
+def _mask_panel(image, title, prediction):
+    pixels = image.astype(float)
+    labels = []
+    for i, mask in enumerate(prediction.masks):
+        color = COLORS[i % len(COLORS)]
+        x1, y1, x2, y2 = mask.mask.box_px
+        part = pixels[y1:y2, x1:x2]
+        inside = mask.mask.pixels
+        rgb = np.array([int(color[k : k + 2], 16) for k in (1, 3, 5)])
+        part[inside] = 0.35 * part[inside] + 0.65 * rgb
+        text = f"IoU {mask.predicted_iou:.2f}, stable {mask.stability:.2f}"
+        labels.append(((x1, y1, x2, y2), text, color))
+    return _panel(pixels.astype(np.uint8), title, labels)
+
+
+def _save(panels, name):
     sheet = Image.new(
         "RGB",
         (sum(p.width for p in panels) + GAP * (len(panels) + 1), panels[0].height + 2 * GAP),
@@ -85,8 +144,7 @@ def main(proposals: str = "shapes-tiny") -> None:
     for panel in panels:
         sheet.paste(panel, (left, GAP))
         left += panel.width + GAP
-    path = Path(__file__).parent / "images" / "detection-steps.png"
-    sheet.save(path, optimize=True)
+    sheet.save(Path(__file__).parent / "images" / name, optimize=True)
 
 
 def _panel(image, title, boxes):
