@@ -52,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["FIFTYONE_SHOW_PROGRESS_BARS"] = "false"
     os.environ["FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS"] = "true"
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["ZS_STORE_DIR"] = str(home / "stores")
     _guard_network()
 
 
