@@ -314,11 +314,13 @@ def cost(
     elif one.cpu_seconds is None:
         lines.append("How long the chosen models take is not known.")
     else:
-        # Shorter times would read as 0.0 s
-        each, all_of_them = (max(one.cpu_seconds * count, 0.1) for count in (1, total))
+        seconds = one.cpu_seconds * total
         lines.append(
-            f"On this CPU an image takes about {running.duration(each)}, "
-            f"{total:,} take {running.duration(all_of_them)}."
+            f"On this CPU an image takes about {running.duration(one.cpu_seconds)}, "
+            f"{total:,} take {running.duration(seconds)}."
+            if one.cpu_seconds >= _SLOW_SECONDS / 10
+            # Shorter times would read as 0.0 s
+            else f"On this CPU that takes about {running.duration(max(seconds, 0.1))}."
         )
         if one.cpu_seconds >= _SLOW_SECONDS:
             view = types.Warning
@@ -330,7 +332,7 @@ def cost(
     about = "At most" if one.at_most else "About"
     where = "in files" if values.get("output_dir") else "in the database"
     stored = f", {size(one.bytes * total)} {where}" if one.bytes is not None else ""
-    label = f"{about} {round(one.masks * total):,} masks on {total:,} images{stored}"
+    label = f"{about} {round(one.masks * total):,} masks on {total:,} {'image' if total == 1 else 'images'}{stored}"
     inputs.view("cost", view(label=label, description=" ".join(lines)))
 
 

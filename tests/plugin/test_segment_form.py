@@ -162,7 +162,7 @@ def test_samples_of_selected_labels_can_be_searched(form, boxed):
     properties = form(boxed, TEXT, **request)
     assert invalid(properties) == {}
     assert "proposals" in properties
-    assert "on 1 images" in properties["cost"].view.label
+    assert "on 1 image," in properties["cost"].view.label
     params = {**TEXT, "class_source": "field", "class_field": "things"}
     assert properties["prompts"].view.label == "21 prompts for 2 classes"
     assert form(boxed, params, **request)["prompts"].view.label == "14 prompts for 2 classes"
