@@ -19,39 +19,54 @@ if TYPE_CHECKING:
     from zs_operators.sam import SamModel, load_sam
     from zs_operators.sam_segmenter import SamSegmenter
     from zs_operators.samples import check_samples, class_names
+    from zs_operators.saved_vocabularies import (
+        delete_vocabulary,
+        list_vocabularies,
+        load_vocabulary,
+        save_vocabulary,
+    )
     from zs_operators.segmentation import iter_segment, segment
-    from zs_operators.vocabulary import Vocabulary
+    from zs_operators.thresholds import apply_thresholds, sweep_thresholds
+    from zs_operators.vocabulary import PromptRow, Vocabulary
     from zs_operators.weights import models, plan_weights
 
 _HOMES = {
     "ClipClassifier": "clip_classifier",
     "ClipModel": "clip",
     "Progress": "report",
+    "PromptRow": "vocabulary",
     "RegionDetector": "region_detector",
     "RunReport": "report",
     "SamModel": "sam",
     "SamSegmenter": "sam_segmenter",
     "Vocabulary": "vocabulary",
     "ZeroShotError": "errors",
+    "apply_thresholds": "thresholds",
     "check_label_field": "fields",
     "check_samples": "samples",
     "class_names": "samples",
     "classify": "classification",
+    "delete_vocabulary": "saved_vocabularies",
     "detect": "detection",
     "iter_detect": "detection",
     "iter_classify": "classification",
     "iter_segment": "segmentation",
+    "list_vocabularies": "saved_vocabularies",
     "load_clip": "clip",
     "load_sam": "sam",
+    "load_vocabulary": "saved_vocabularies",
     "models": "weights",
     "plan_weights": "weights",
+    "save_vocabulary": "saved_vocabularies",
     "segment": "segmentation",
+    "sweep_thresholds": "thresholds",
 }
 
 __all__ = [
     "ClipClassifier",
     "ClipModel",
     "Progress",
+    "PromptRow",
     "RegionDetector",
     "RunReport",
     "SamModel",
@@ -59,19 +74,25 @@ __all__ = [
     "Vocabulary",
     "ZeroShotError",
     "__version__",
+    "apply_thresholds",
     "check_label_field",
     "check_samples",
     "class_names",
     "classify",
+    "delete_vocabulary",
     "detect",
     "iter_classify",
     "iter_detect",
     "iter_segment",
+    "list_vocabularies",
     "load_clip",
     "load_sam",
+    "load_vocabulary",
     "models",
     "plan_weights",
+    "save_vocabulary",
     "segment",
+    "sweep_thresholds",
 ]
 
 

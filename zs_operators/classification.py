@@ -20,6 +20,7 @@ from zs_operators.report import LABELED, REJECTED, Progress, RunReport
 from zs_operators.rescoring import RescoringRun
 from zs_operators.runner import CHUNK_SAMPLES, Run, RunOptions
 from zs_operators.samples import check_samples, class_names
+from zs_operators.saved_vocabularies import list_vocabularies, load_vocabulary
 from zs_operators.targets import FieldTarget
 from zs_operators.vocabulary import Vocabulary
 from zs_operators.weights import DEFAULT_CLIP
@@ -228,7 +229,8 @@ def parse_classes(
     templates: str | Sequence[str] = "simple",
     background: Sequence[str] | None = None,
 ) -> Vocabulary:
-    """The vocabulary meant by ``classes``: a file if its name ends like one, else a label field.
+    """The vocabulary meant by ``classes``: a file if its name ends like one, else one that is
+    saved with the dataset, else a label field.
 
     Raises:
         VocabularyError: if no usable class names come of it
@@ -236,8 +238,10 @@ def parse_classes(
     if isinstance(classes, str) and not has_known_suffix(classes):
         if samples is None:
             raise VocabularyError(f"classes={classes!r} is not a file: pass a list of names.")
-        default = classes == "default_classes"
-        classes = class_names(samples, None if default else classes)
+        if classes in list_vocabularies(samples):
+            classes = load_vocabulary(samples, classes)
+        else:
+            classes = class_names(samples, None if classes == "default_classes" else classes)
     return Vocabulary.parse(classes, templates=templates, background=background)
 
 

@@ -55,10 +55,12 @@ def check_samples(samples: SampleCollection | None) -> None:
 def class_names(samples: SampleCollection, field: str | None = None) -> list[str]:
     """Class names a dataset holds, sorted unless the dataset defines an order.
 
+    A field's own ``dataset.classes`` come first, then the names of its mask targets without the
+    background 0, then its labels.
+
     Args:
         samples: a dataset or view
-        field (None): a label field whose distinct labels, or whose ``dataset.classes`` entry,
-            are wanted; None for ``dataset.default_classes``
+        field (None): the field whose classes are wanted; None for ``dataset.default_classes``
 
     Raises:
         VocabularyError: if the field does not exist, holds no labels, or there are no classes
@@ -73,10 +75,13 @@ def class_names(samples: SampleCollection, field: str | None = None) -> list[str
         return list(dataset.default_classes)
     if dataset.classes.get(field):
         return list(dataset.classes[field])
+    if targets := mask_names(samples, field):
+        return targets
     schema = samples.get_field_schema()
     if field not in schema:
         raise VocabularyError(
-            f"classes={field!r} is neither a file nor a field of dataset {dataset.name!r}. "
+            f"classes={field!r} is neither a file, nor a saved vocabulary, nor a field of dataset "
+            f"{dataset.name!r}. "
             f"Label fields: {', '.join(label_fields(samples)) or 'none'}. For a single class "
             f"pass a list: [{field!r}]."
         )
@@ -90,6 +95,28 @@ def class_names(samples: SampleCollection, field: str | None = None) -> list[str
     if not names:
         raise VocabularyError(f"Label field {field!r} holds no labels in these samples.")
     return names
+
+
+def mask_names(samples: SampleCollection, field: str) -> list[str]:
+    """Names of a segmentation field's mask targets without the background 0, in their order."""
+    import fiftyone as fo
+
+    dataset = samples._dataset
+    known = dataset.get_field(field) if field in dataset.get_field_schema() else None
+    if getattr(known, "document_type", None) is not fo.Segmentation:
+        return []
+    targets = dataset.mask_targets.get(field) or dataset.default_mask_targets
+    named = {value: name for value, name in targets.items() if value not in (0, "#000000")}
+    return list(dict.fromkeys(named.values()))
+
+
+def class_fields(samples: SampleCollection) -> list[str]:
+    """Fields that :func:`class_names` finds classes in, in schema order."""
+    import fiftyone as fo
+
+    labels = label_fields(samples)
+    schema = samples.get_field_schema(ftype=fo.EmbeddedDocumentField)
+    return [name for name in schema if name in labels or mask_names(samples, name)]
 
 
 def label_fields(samples: SampleCollection) -> list[str]:

@@ -88,7 +88,12 @@ def _command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
 def _classes(parser: argparse.ArgumentParser, *, required: bool) -> None:
     which = parser.add_mutually_exclusive_group(required=required)
     which.add_argument("--classes", nargs="+", metavar="NAME", help="class names")
-    which.add_argument("--classes-file", metavar="FILE", help="a .txt, .yaml or .json of classes")
+    which.add_argument(
+        "--classes-file", metavar="FILE", help="a .txt, .yaml, .json or .csv of classes"
+    )
+    which.add_argument(
+        "--classes-saved", metavar="NAME", help="a vocabulary saved with the dataset"
+    )
     which.add_argument("--classes-field", metavar="FIELD", help="a label field that has them")
 
 
@@ -152,7 +157,7 @@ def _numbers(parser: Any, *names: str) -> None:
 
 #: What a command line has besides arguments of the functions.
 _NOT_ARGUMENTS = ("run", "task", "rest", "traceback", "dataset", "saved_view", "limit", "json")
-_CLASSES = ("classes", "classes_file", "classes_field")
+_CLASSES = ("classes", "classes_file", "classes_field", "classes_saved")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -166,6 +171,8 @@ def _run(args: argparse.Namespace) -> int:
     }
     if args.classes_file is not None:
         options["classes"] = Path(args.classes_file)
+    elif args.classes_saved is not None:
+        options["classes"] = zs.load_vocabulary(samples, args.classes_saved)
     elif args.classes_field is not None:
         options["classes"] = zs.class_names(samples, args.classes_field)
     elif args.classes is not None:

@@ -65,7 +65,8 @@ class Classify(RunOperator):
         if samples is not None:
             vocabulary_form.class_names(inputs, ctx, samples)
             vocabulary_form.templates(inputs, ctx)
-            vocabulary_form.preview(inputs, ctx, samples)
+            words = vocabulary_form.preview(inputs, ctx, samples)
+            vocabulary_form.save_as(inputs, ctx, samples, words)
             model_form.model(inputs, ctx)
             forms.label_field(
                 inputs,
@@ -87,6 +88,7 @@ class Classify(RunOperator):
             raise SamplesError("There is no dataset: open one, or pass a dataset or a view.")
         samples = forms.targeted(ctx)
         arguments = params.arguments(ctx.params, samples, ARGUMENTS)
+        params.keep_vocabulary(ctx.params, samples)
         return zs.iter_classify(samples, arguments.pop("classes"), **arguments)
 
     def summarize(self, ctx, report):

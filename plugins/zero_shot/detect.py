@@ -71,7 +71,8 @@ class Detect(PreviewOperator):
             regions = detect_form.where_to_look(inputs, ctx, chosen)
             vocabulary_form.class_names(inputs, ctx, samples)
             vocabulary_form.templates(inputs, ctx)
-            vocabulary_form.preview(inputs, ctx, samples)
+            words = vocabulary_form.preview(inputs, ctx, samples)
+            vocabulary_form.save_as(inputs, ctx, samples, words)
             model_form.model(inputs, ctx)
             if regions == detect_target.PROPOSALS:
                 torch_model_form.proposer(inputs, ctx)
@@ -101,6 +102,7 @@ class Detect(PreviewOperator):
 
         samples, names_from = self.samples(ctx)
         arguments = params.arguments(ctx.params, names_from, ARGUMENTS)
+        params.keep_vocabulary(ctx.params, names_from)
         arguments["regions"] = self.source(ctx, targeting.chosen(ctx))
         arguments.update(
             torch_model_form.arguments(params.flat(ctx.params), torch_model_form.PROPOSER)

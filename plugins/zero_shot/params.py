@@ -35,7 +35,7 @@ CUSTOM_TEMPLATES = "custom"
 DEFAULT_CLASSES = "(default classes of the dataset)"
 
 MAX_CLASS_FILE_BYTES = 1_000_000
-CLASS_FILE_TYPES = (".txt", ".yaml", ".yml", ".json")
+CLASS_FILE_TYPES = (".txt", ".yaml", ".yml", ".json", ".csv")
 
 
 def flat(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,7 +100,12 @@ def vocabulary_arguments(
 def has_classes(values: Mapping[str, Any]) -> bool:
     """Whether class names were given, usable or not."""
     source = "classes" if "classes" in values else values.get("class_source", "typed")
-    given = {"typed": "class_names", "field": "class_field", "file": "class_file"}
+    given = {
+        "typed": "class_names",
+        "field": "class_field",
+        "file": "class_file",
+        "saved": "class_saved",
+    }
     found = values.get(given.get(source, source))
     return bool(found.strip() if isinstance(found, str) else found)
 
@@ -121,6 +126,10 @@ def classes(values: Mapping[str, Any], samples) -> Any:
         if not field:
             raise VocabularyError("Choose the label field whose classes are wanted.")
         return class_names(samples, None if field == DEFAULT_CLASSES else field)
+    if source == "saved":
+        from zs_operators.saved_vocabularies import load_vocabulary
+
+        return load_vocabulary(samples, values.get("class_saved") or "")
     if source == "file":
         return _class_file(values.get("class_file"))
     from zs_operators.vocabulary import parse_lines
@@ -177,14 +186,33 @@ def vocabulary(values: Mapping[str, Any], samples):
         VocabularyError: as the run itself would
     """
     from zs_operators.classification import parse_classes
+    from zs_operators.vocabulary import Vocabulary
 
     spec = classes(values, samples)
     options = {"templates": templates(values), "background": background(values)}
     options = {name: value for name, value in options.items() if value is not None}
-    if isinstance(spec, str):
+    if isinstance(spec, str | Vocabulary):
         return parse_classes(samples, spec, **options)
     # A form is resolved again at every keystroke: parse only when the words have changed
     return _parse(json.dumps(spec), json.dumps(options, sort_keys=True))
+
+
+def keep_vocabulary(params: Mapping[str, Any], samples) -> None:
+    """Saves the vocabulary of a run with the dataset if the form was given a name for it.
+
+    Raises:
+        VocabularyError: if there is another one of that name and it may not be replaced
+    """
+    values = flat(params)
+    if values.get("save_as"):
+        from zs_operators.saved_vocabularies import save_vocabulary
+
+        save_vocabulary(
+            samples,
+            values["save_as"],
+            vocabulary(values, samples),
+            overwrite=bool(values.get("replace_saved")),
+        )
 
 
 @functools.lru_cache(maxsize=32)
@@ -194,13 +222,13 @@ def _parse(spec: str, options: str):
     return Vocabulary.parse(json.loads(spec), **json.loads(options))
 
 
-def _class_file(uploaded: Mapping[str, Any] | None) -> list:
+def _class_file(uploaded: Mapping[str, Any] | None) -> Any:
     if not uploaded or not uploaded.get("content"):
-        raise VocabularyError("Choose a file with class names (.txt, .yaml or .json).")
+        raise VocabularyError("Choose a file with class names (.txt, .yaml, .json or .csv).")
     name = PurePath(uploaded.get("name") or "classes.txt").name
     suffix = PurePath(name).suffix.lower()
     if suffix not in CLASS_FILE_TYPES:
-        raise VocabularyError(f"{name}: class names come as .txt, .yaml, .yml or .json files.")
+        raise VocabularyError(f"{name}: class names come as {', '.join(CLASS_FILE_TYPES)}.")
     try:
         content = base64.b64decode(uploaded["content"], validate=True)
     except (binascii.Error, ValueError) as error:
@@ -209,18 +237,19 @@ def _class_file(uploaded: Mapping[str, Any] | None) -> list:
         raise VocabularyError(
             f"{name} holds {len(content):,} bytes; at most {MAX_CLASS_FILE_BYTES:,} are read."
         )
-    return list(_parse_class_file(content, name))
+    return _parse_class_file(content, name)
 
 
 @functools.lru_cache(maxsize=8)
-def _parse_class_file(content: bytes, name: str) -> tuple:
-    from zs_operators.class_files import read_classes
+def _parse_class_file(content: bytes, name: str) -> Any:
+    from zs_operators.vocabulary import Vocabulary
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(content)
         try:
-            return tuple(read_classes(path))
+            # A file may hold templates, background and thresholds besides its classes
+            return Vocabulary.parse(path)
         except VocabularyError as error:
             # The person knows the file they chose, not the copy it was read from
             raise VocabularyError(str(error).replace(str(path), name)) from error

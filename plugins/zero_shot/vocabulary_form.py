@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import fiftyone.operators.types as types
 
-from zs_operators.errors import InvalidInputError
+from zs_operators.errors import InvalidInputError, VocabularyError
+from zs_operators.saved_vocabularies import check_name, list_vocabularies, load_vocabulary
 
 from . import forms, params
 
@@ -22,22 +23,35 @@ _PROMPTS_SHOWN = 5
 def class_names(
     inputs: types.Object, ctx, samples: SampleCollection, *, required: bool = True
 ) -> None:
-    """Asks for class names: typed, from a label field, or from a file."""
+    """Asks for class names: typed, from a label field, from a file, or saved with the dataset."""
     if "classes" in ctx.params:
         return
     source = types.TabsView(label="Classes" if required else "Classes (optional)")
     source.add_choice("typed", label="Type them")
     source.add_choice("field", label="From a label field")
     source.add_choice("file", label="From a file")
+    saved = list_vocabularies(samples)
+    if saved:
+        source.add_choice("saved", label="Saved")
     inputs.enum("class_source", source.values(), default="typed", view=source)
     chosen = ctx.params.get("class_source", "typed")
     if chosen == "field":
         _class_field(inputs, samples, required)
+    elif chosen == "saved" and saved:
+        inputs.enum(
+            "class_saved",
+            saved,
+            required=required,
+            label="Vocabulary saved with this dataset",
+            description="With its own templates and background, unless others are chosen below",
+            view=types.DropdownView(),
+        )
     elif chosen == "file":
         inputs.uploaded_file(
             "class_file",
             label="File with class names",
-            description="One class a line (.txt), or a list or mapping (.yaml, .json); at most "
+            description="One class a line (.txt), a list or mapping (.yaml, .json), or a table "
+            "with the columns prompt and label (.csv); at most "
             f"{params.MAX_CLASS_FILE_BYTES // 1000:,} kB",
             view=types.FileView(
                 types=",".join(params.CLASS_FILE_TYPES),
@@ -117,10 +131,37 @@ def preview(inputs: types.Object, ctx, samples: SampleCollection) -> Vocabulary 
     return vocabulary
 
 
-def _class_field(inputs: types.Object, samples: SampleCollection, required: bool) -> None:
-    from zs_operators.samples import label_fields
+def save_as(
+    inputs: types.Object, ctx, samples: SampleCollection, vocabulary: Vocabulary | None
+) -> None:
+    """Offers to keep a usable vocabulary with the dataset, under a name."""
+    if vocabulary is None or ctx.params.get("class_source") == "saved":
+        return
+    prop = inputs.str(
+        "save_as",
+        label="Save these words as (optional)",
+        description="Keeps classes, templates and background with the dataset; every form offers "
+        "them again under this name",
+    )
+    name = (ctx.params.get("save_as") or "").strip()
+    if not name:
+        return
+    try:
+        check_name(samples, name)
+    except VocabularyError as error:
+        prop.invalid, prop.error_message = True, str(error)
+        return
+    if name in list_vocabularies(samples) and load_vocabulary(samples, name) != vocabulary:
+        inputs.bool("replace_saved", default=False, label=f"Replace the saved {name!r}")
+        if not ctx.params.get("replace_saved"):
+            prop.invalid = True
+            prop.error_message = "Saved already with other words: choose another name or replace it"
 
-    names = label_fields(samples)
+
+def _class_field(inputs: types.Object, samples: SampleCollection, required: bool) -> None:
+    from zs_operators.samples import class_fields
+
+    names = class_fields(samples)
     if samples._dataset.default_classes:
         names.append(params.DEFAULT_CLASSES)
     if not names:
