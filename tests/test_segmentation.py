@@ -395,20 +395,16 @@ def test_stored_embeddings_give_the_same_masks_without_reading_or_encoding(
     scenes, sam, monkeypatch
 ):
     first = segment(scenes, sam, embeddings="reuse")
-    assert reused(first) == 0
+    assert first.reused == 0
 
     def must_not_run(*_):
         raise AssertionError("the encoder ran")
 
     monkeypatch.setattr(SamModel, "_encode", must_not_run)
     monkeypatch.setattr("zs_operators.segmenter.read_image", must_not_run)
-    segment(scenes, sam, embeddings="reuse", label_field="again")
+    assert segment(scenes, sam, embeddings="reuse", label_field="again").reused == 8
     monkeypatch.undo()
     assert same(scenes.values("zs_masks"), scenes.values("again"))
-
-
-def reused(report):
-    return getattr(report, "reused", 0)
 
 
 def test_a_changed_file_or_model_is_encoded_again(scenes, sam, monkeypatch, tmp_path):
