@@ -332,7 +332,8 @@ def cost(
     about = "At most" if one.at_most else "About"
     where = "in files" if values.get("output_dir") else "in the database"
     stored = f", {size(one.bytes * total)} {where}" if one.bytes is not None else ""
-    label = f"{about} {round(one.masks * total):,} masks on {total:,} {'image' if total == 1 else 'images'}{stored}"
+    images = "1 image" if total == 1 else f"{total:,} images"
+    label = f"{about} {round(one.masks * total):,} masks on {images}{stored}"
     inputs.view("cost", view(label=label, description=" ".join(lines)))
 
 
