@@ -17,6 +17,7 @@ from zs_operators import scoring
 from zs_operators.clip_loading import LoadedClip, load_parts
 from zs_operators.device import resolve_device, resolve_precision, torch_dtype
 from zs_operators.errors import InvalidInputError
+from zs_operators.fused_resnet import fuse_activations
 from zs_operators.weights import DEFAULT_CLIP, WeightsPlan, plan_weights
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class ClipModel:
         self.tokenizer = parts.tokenizer
         if precision != "fp32":
             _fold_batch_norms(self.module.visual)
+            fuse_activations(self.module.visual)
         self.module.visual.to(torch_dtype(precision))
         self._dtype = torch_dtype(precision)
         self._channels_last = _prefers_channels_last(self.module.visual)

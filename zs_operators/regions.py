@@ -19,6 +19,7 @@ from zs_operators.boxes import as_boxes, clip_to_image
 from zs_operators.device import BatchBudget, default_batch_size, resolve_batch_size
 from zs_operators.errors import InvalidInputError
 from zs_operators.frames import as_pixels, make_frame
+from zs_operators.roi_head import RoiMaps, last_stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,25 +156,29 @@ class RegionEncoder:
                 rows = boxes[image][at - starts[image] : stop - starts[image]]
                 samples.append(source(image).sample(rows))
                 at = stop
-            return self._encode_samples(samples[0] if len(samples) == 1 else torch.cat(samples))
+            if len(samples) == 1:
+                return self._encode_samples(*samples[0])
+            return self._encode_samples(*(torch.cat(kind) for kind in zip(*samples, strict=True)))
 
         budget = BatchBudget(self._batch_regions, device=self.clip.device)
         with torch.no_grad():
             parts = [result for _, _, result in budget.run(embed, range(sum(sizes)))]
         return torch.cat(parts), sizes
 
-    def _encode_samples(self, samples: torch.Tensor) -> torch.Tensor:
+    def _encode_samples(self, *samples: torch.Tensor) -> torch.Tensor:
         import torch.nn.functional as F
 
         if self.method == "roi":
             visual = self.clip.module.visual
-            pooled = pool_first_query(visual.attnpool, visual.layer4(samples))
+            pooled = pool_first_query(visual.attnpool, last_stage(visual, *samples))
             return F.normalize(pooled.float(), dim=-1).cpu()
-        # (N, K, 3, H, W): each crop's embedding has unit length before the mean
+        (samples,) = (
+            samples  # (N, K, 3, H, W): each crop's embedding has unit length before the mean
+        )
         embeddings = self.clip.encode_images(samples.flatten(0, 1))
         if len(self.contexts) == 1:
             return embeddings
-        return F.normalize(embeddings.unflatten(0, (len(samples), -1)).mean(dim=1), dim=-1)
+        return F.normalize(embeddings.unflatten(0, (-1, len(self.contexts))).mean(dim=1), dim=-1)
 
 
 def supports_roi(clip: ClipModel) -> bool:
@@ -212,49 +217,34 @@ class _RoiImage:
         import torch.nn.functional as F
 
         clip = encoder.clip
-        self._visual = visual = clip.module.visual
-        parameter = next(visual.parameters())
-        self._dtype = parameter.dtype
+        visual = clip.module.visual
         shortest, longest = encoder.roi_size_px
         frame = make_frame(image, shortest, longest)
-        pixels = torch.from_numpy(frame.pixels).to(clip.device).permute(2, 0, 1)[None].float()
+        pixels = torch.from_numpy(frame.pixels).to(clip.device).permute(2, 0, 1)[None]
         rows, columns = pixels.shape[2:]
         scale = min(shortest / min(rows, columns), longest / max(rows, columns))
         height, width = (max(1, round(side * scale)) for side in (rows, columns))
-        if (height, width) != (rows, columns):
-            pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
         mean, std = (
             torch.tensor(clip.preprocessing[name], device=clip.device).view(1, 3, 1, 1)
             for name in ("mean", "std")
         )
-        pixels = pixels.div_(255).sub_(mean).div_(std)
+        # normalised first: there are fewer pixels before than after
+        pixels = pixels.float().div_(255).sub_(mean).div_(std)
+        if (height, width) != (rows, columns):
+            pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
         # padded after normalising, so with the mean colour, as detectron2 does
+        pixels = pixels.to(next(visual.parameters()).dtype)
         pixels = F.pad(pixels, (0, -width % _PAD_TO_PX, 0, -height % _PAD_TO_PX))
-        pixels = pixels.to(self._dtype, memory_format=torch.channels_last)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
         features = visual.layer3(visual.layer2(visual.layer1(visual.stem(pixels))))
-        # RoIAlign has no bf16 kernel
-        self._features = features.float().contiguous()
+        self._maps = RoiMaps(visual, features)
         self._scale = torch.tensor([width / frame.width_px, height / frame.height_px]).repeat(2)
         tokens = visual.attnpool.positional_embedding.shape[0] - 1
         self._side = 2 * round(tokens**0.5)
 
-    def sample(self, boxes_px: torch.Tensor) -> torch.Tensor:
-        """(N, C, 2g, 2g) features of boxes, for a last stage that ends in a g x g grid."""
-        import torch
-        from torchvision.ops import roi_align
-
-        boxes = (boxes_px * self._scale).to(self._features.device)
-        return in_threads(
-            lambda part: roi_align(
-                self._features,
-                [part],
-                output_size=self._side,
-                spatial_scale=1 / _FEATURE_STRIDE,
-                sampling_ratio=0,
-                aligned=True,
-            ).to(self._dtype, memory_format=torch.channels_last),
-            boxes,
-        )
+    def sample(self, boxes_px: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of N boxes, for a last stage that ends in a g x g grid."""
+        return self._maps.sample(boxes_px * self._scale / _FEATURE_STRIDE, self._side)
 
 
 class _CropImage:
@@ -275,7 +265,7 @@ class _CropImage:
         small = pixels.shape[0] * pixels.shape[1] <= _WHOLE_IMAGE_PIXELS
         self._whole = self._pixels.float().contiguous() if small else None
 
-    def sample(self, boxes_px: torch.Tensor) -> torch.Tensor:
+    def sample(self, boxes_px: torch.Tensor) -> tuple[torch.Tensor]:
         """(N, K, 3, H, W) uint8 crops of boxes, K contexts each, squashed to the model's size."""
         import torch
 
@@ -303,7 +293,7 @@ class _CropImage:
             out[mask] = self._resample(self._whole, boxes[together])
         for row in (~together).nonzero().flatten().tolist():
             out[row] = self._resample_window(boxes[row], factors[row])[0]
-        return out.unflatten(0, (len(boxes_px), -1))
+        return (out.unflatten(0, (len(boxes_px), -1)),)
 
     def _resample(self, pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         from torchvision.ops import roi_align
