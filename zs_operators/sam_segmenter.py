@@ -19,7 +19,7 @@ from zs_operators.mask_labels import mask_detections
 from zs_operators.prompt_fields import ExistingPrompts, as_prompts
 from zs_operators.proposals import DEFAULT_PROPOSER, Proposer
 from zs_operators.sam import DEFAULT_SAM, SamModel, load_sam
-from zs_operators.segmentation import open_store, split_options
+from zs_operators.segment_setup import open_store, split_options
 from zs_operators.segmenter import EVERYTHING, GIVEN, PROPOSALS, Segmenter, SegmentItem
 from zs_operators.weights import DEFAULT_CLIP
 

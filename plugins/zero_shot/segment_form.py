@@ -98,7 +98,7 @@ def names(inputs: types.Object, ctx, samples: SampleCollection, prompts: str) ->
         samples: the images with all of their labels
         prompts: the ``prompts`` argument
     """
-    from zs_operators.segmentation import split_options
+    from zs_operators.segment_setup import split_options
 
     is_naming = segment_target.is_naming(ctx.params, prompts)
     if prompts not in (segment_target.EVERYTHING, segment_target.PROPOSALS):
@@ -111,7 +111,8 @@ def names(inputs: types.Object, ctx, samples: SampleCollection, prompts: str) ->
     vocabulary_form.class_names(inputs, ctx, samples, required=required)
     if is_naming:
         vocabulary_form.templates(inputs, ctx)
-        vocabulary_form.preview(inputs, ctx, samples)
+        words = vocabulary_form.preview(inputs, ctx, samples)
+        vocabulary_form.save_as(inputs, ctx, samples, words)
     return is_naming
 
 
@@ -238,17 +239,7 @@ def storage(
         description="Also write a Segmentation a sample; empty: none",
         view=types.TextFieldView(space=6),
     )
-    view = types.DropdownView()
-    view.add_choice("off", label="Not kept")
-    view.add_choice("reuse", label="Kept on disk: other prompts on these images skip the encoder")
-    group.enum(
-        "embeddings",
-        view.values(),
-        default="off",
-        label="Image embeddings",
-        description="2 MB an image",
-        view=view,
-    )
+    model_form.embeddings(group, "2 MB an image")
     values = segment_target.values(ctx.params, prompts)
     if "output_dir" in values:
         try:
@@ -326,7 +317,7 @@ def cost(
             view = types.Warning
             if prompts == segment_target.EVERYTHING:
                 lines.append("Fewer points (Grid of points) or a smaller model help.")
-    if values.get("embeddings") == "reuse" and "shapes" not in values.get("model", ""):
+    if values.get("embeddings", "off") != "off" and "shapes" not in values.get("model", ""):
         lines.append(f"Embeddings: {size(segment_cost.EMBEDDING_BYTES * total)}, kept up to 20 GB.")
     lines.append("Rough estimates.")
     about = "At most" if one.at_most else "About"
