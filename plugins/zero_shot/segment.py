@@ -133,4 +133,5 @@ class Segment(PreviewOperator):
             found = params.vocabulary_arguments(values, names_from, params.CLIP_INPUTS)
             arguments.update({name: value for name, value in found.items() if value is not None})
             arguments.update(torch_model_form.arguments(values, torch_model_form.PROPOSER))
+            params.keep_vocabulary(values, names_from)
         return zs.iter_segment(samples, prompts=prompts, **arguments)

@@ -213,6 +213,20 @@ def test_form_values_mean_the_same_as_arguments(scenes, typed, scripted):
         assert view.values(f"typed.detections.{path}") == view.values(f"scripted.detections.{path}")
 
 
+def test_class_names_are_kept_for_another_run(form, scenes):
+    view = scenes.limit(1)
+    typed = {**NAMERS, "prompt_with": "proposals", "class_names": "\n".join(CLASSES)}
+    assert "save_as" in form(scenes, typed)
+    execute(view, {**typed, "save_as": "four", "boxes": {"background": "empty"}})
+    saved = {**NAMERS, "prompt_with": "everything", "class_source": "saved", "class_saved": "four"}
+    assert form(scenes, saved)["prompts"].view.label == "29 prompts for 4 classes"
+    result = execute(view, {**saved, **GRID, "label_field": "again"})
+    assert result["labels"]
+    assert set(result["labels"]) <= set(CLASSES)
+    config = scenes.get_run_info("zs_segment_again").config
+    assert "empty" in json.dumps(config.serialize())
+
+
 def test_keypoints_become_masks(scenes):
     view = scenes.limit(4)
     execute(view, {"model": "shapes-tiny", "prompt_with": "points"})
