@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from zs_operators.clip import ClipModel
-    from zs_operators.scoring import Decisions
+    from zs_operators.scoring import Decisions, Scores
     from zs_operators.vocabulary import Vocabulary
 
 
@@ -152,6 +152,23 @@ class ZeroShotClassifier:
             embeddings: (N, D) float32, L2-normalised
             store_logits (None): overrides the option of that name
         """
+        scores, decisions = self.decide(embeddings)
+        keep_logits = self.options.store_logits if store_logits is None else store_logits
+        classes = self.vocabulary.labels
+        logits = scores.logits[:, : len(classes)].tolist() if keep_logits else None
+        return [
+            _prediction(classes, decisions, row, logits[row] if logits else None)
+            if scores.finite[row]
+            else ZeroShotError("the model returned an embedding that is not finite")
+            for row in range(len(scores.finite))
+        ]
+
+    def decide(self, embeddings: Any) -> tuple[Scores, Decisions]:
+        """The same as arrays, for many images at once: their scores, and what is written.
+
+        Args:
+            embeddings: (N, D) float32, L2-normalised
+        """
         from zs_operators import scoring
 
         options, background = self.options, len(self.vocabulary.background)
@@ -175,15 +192,7 @@ class ZeroShotClassifier:
             min_margin=limits("min_margin", options.min_margin),
             min_cosine=limits("min_cosine", options.min_cosine),
         )
-        keep_logits = options.store_logits if store_logits is None else store_logits
-        classes = self.vocabulary.labels
-        logits = scores.logits[:, : len(classes)].tolist() if keep_logits else None
-        return [
-            _prediction(classes, decisions, row, logits[row] if logits else None)
-            if scores.finite[row]
-            else ZeroShotError("the model returned an embedding that is not finite")
-            for row in range(len(scores.finite))
-        ]
+        return scores, decisions
 
 
 def _prediction(
