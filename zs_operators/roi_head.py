@@ -48,28 +48,33 @@ class RoiMaps:
             shortcut, (N, C, side / 2, side / 2); in the features' dtype, channels last
         """
         import torch
+
+        if self._features.device.type == "cpu":
+            sampled = self._sample_by_products(boxes, side)
+        else:
+            sampled = self._sample_by_torchvision(boxes.to(self._features.device), side)
+        return tuple(x.to(self._dtype, memory_format=torch.channels_last) for x in sampled)
+
+    def _sample_by_products(self, boxes: torch.Tensor, side: int) -> tuple[torch.Tensor, ...]:
+        weights = [
+            _axis_weights(boxes[:, axis::2], self._features.shape[3 - axis], side)
+            for axis in (0, 1)
+        ]
+        pairs = [weight.unflatten(1, (-1, 2)).mean(dim=2) for weight in weights]
+        return (
+            _multiply(self._reduced, boxes, weights, self._dtype).relu_(),
+            _multiply(self._features, boxes, pairs, self._dtype),
+        )
+
+    def _sample_by_torchvision(self, boxes: torch.Tensor, side: int) -> tuple[torch.Tensor, ...]:
         import torch.nn.functional as F
-
-        boxes = boxes.to(self._features.device)
-        if boxes.device.type == "cpu":
-            weights = [
-                _axis_weights(boxes[:, axis::2], self._features.shape[3 - axis], side)
-                for axis in (0, 1)
-            ]
-            reduced = _multiply(self._reduced, boxes, weights, self._dtype)
-            pairs = [weight.unflatten(1, (-1, 2)).mean(dim=2) for weight in weights]
-            return reduced.relu_(), _multiply(self._features, boxes, pairs, self._dtype)
-
         from torchvision.ops import roi_align
 
         reduced, features = (
             roi_align(x, [boxes], side, sampling_ratio=0, aligned=True)
             for x in (self._reduced, self._features)
         )
-        return tuple(
-            x.to(self._dtype, memory_format=torch.channels_last)
-            for x in (reduced.relu_(), F.avg_pool2d(features, 2))
-        )
+        return reduced.relu_(), F.avg_pool2d(features, 2)
 
 
 def last_stage(
