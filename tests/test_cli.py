@@ -134,9 +134,9 @@ def test_every_argument_of_the_function_is_an_option(task, options):
     commands = cli.build_parser()._subparsers._group_actions[0].choices
     others = {"help", "dataset", "saved_view", "limit", "json", "traceback"}
     named = {action.dest for action in commands[task]._actions} - others
-    assert named - {"classes_file", "classes_field"} == given
+    assert named - {"classes_file", "classes_field", "classes_saved"} == given
     args = vars(commands[task].parse_args(["name", "--classes", "a"]))
-    unset = {"classes", "classes_file", "classes_field", "run", "task"}
+    unset = {"classes", "classes_file", "classes_field", "classes_saved", "run", "task"}
     assert not set(args) & named - unset, "the function's own defaults must stand"
 
 

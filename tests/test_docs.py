@@ -63,6 +63,10 @@ def test_python_blocks_run_one_after_the_other(page, demo_dataset):
         assert len(demo_dataset.exists("quick")) == 20
         assert demo_dataset.has_field("by_apply_model")
         assert "circle" in namespace["report"].labels
+    if page.name == "vocabulary.md":
+        assert namespace["best"].f1 > namespace["sweep"].rows[0].f1
+        assert namespace["best"].precision > namespace["sweep"].rows[0].precision
+        assert 0 < demo_dataset.count("sure.detections") < demo_dataset.count("found.detections")
     if page.name == "detection.md":
         assert len(namespace["doubtful"]) < 12
         assert demo_dataset.count("named.detections") == demo_dataset.count("objects.detections")

@@ -174,7 +174,7 @@ def apply_thresholds(
     if new_field is None and not overwrite and KINDS[kind]:
         counts = Counter()
         for _, labels in _chunks(source, label_field):
-            for value in labels:
+            for value in filter(None, labels):
                 _rethreshold(value, limits, reject_label, counts)
         if counts["removed"]:
             raise FieldError(
@@ -185,14 +185,15 @@ def apply_thresholds(
     fields.declare(samples, target, kind, f"Labels of {label_field!r}, thresholds applied")
     counts = Counter()
     for ids, labels in _chunks(source, label_field):
-        changed = {
-            sample_id: _rethreshold(
-                value if new_field is None else value.copy(), limits, reject_label, counts
-            )
-            for sample_id, value in zip(ids, labels, strict=True)
-            if value is not None
-        }
-        samples._root_dataset.set_values(target, changed, key_field="id")
+        written = {}
+        for sample_id, value in zip(ids, labels, strict=True):
+            if value is None:
+                continue
+            value = value if new_field is None else value.copy()
+            if _rethreshold(value, limits, reject_label, counts) or new_field is not None:
+                written[sample_id] = value
+        if written:
+            samples._root_dataset.set_values(target, written, key_field="id")
     done = AppliedThresholds(
         target,
         counts["kept"],
@@ -232,22 +233,19 @@ def _truth(
 
 
 def _rethreshold(
-    value: fo.Label | None,
+    value: fo.Label,
     limits: Mapping[str, Mapping[str | None, float]],
     reject_label: str | None,
     counts: Counter,
-) -> fo.Label | None:
-    """Marks a label in place, or leaves members out of a list."""
-    if value is None:
-        return None
+) -> bool:
+    """Marks a label in place, or leaves members out of a list; whether it changed."""
     attribute = KINDS[type(value).__name__]
     if attribute is None:
-        _mark(value, limits, reject_label, counts)
-        return value
-    stay = []
+        return _mark(value, limits, reject_label, counts)
+    stay, is_changed = [], False
     for label in value[attribute]:
         if _get(label, "source_id") is not None:
-            _mark(label, limits, reject_label, counts)
+            is_changed |= _mark(label, limits, reject_label, counts)
             stay.append(label)
             continue
         rule = _failed(label, label.label, limits)
@@ -256,25 +254,27 @@ def _rethreshold(
             stay.append(label)
         else:
             counts[rule] += 1
+            is_changed = True
     value[attribute] = stay
-    return value
+    return is_changed
 
 
-def _mark(label: Any, limits: Mapping, reject_label: str | None, counts: Counter) -> None:
+def _mark(label: Any, limits: Mapping, reject_label: str | None, counts: Counter) -> bool:
     earlier = _get(label, "rejected_by")
     if earlier is not None and earlier not in _RULES:
         counts["rejected"] += 1
-        return
+        return False
     name = label.label if earlier is None else _get(label, "rejected_label")
     rule = _failed(label, name, limits)
     counts["kept" if rule is None else "rejected"] += 1
     if rule is not None:
         counts[rule] += 1
     if rule is None and earlier is None:
-        return
+        return False
     label.label = name if rule is None else reject_label
     label["rejected_by"] = rule
     label["rejected_label"] = None if rule is None else name
+    return True
 
 
 def _failed(label: Any, name: str | None, limits: Mapping) -> str | None:

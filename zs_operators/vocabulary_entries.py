@@ -46,12 +46,13 @@ class PromptRow(NamedTuple):
     Attributes:
         prompt: a name to put in the templates, or a whole text to encode as typed
         label: the class it stands for; None for background
-        kind: ``"name"``, ``"description"`` (encoded as typed) or ``"background"`` (as typed)
+        kind: ``"name"``, ``"description"`` (encoded as typed) or ``"background"`` (as typed); None
+            is a name, without a label background
     """
 
     prompt: str
     label: str | None
-    kind: str = "name"
+    kind: str | None = None
 
 
 @dataclass
