@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from zs_operators.clip import ClipModel, load_clip
     from zs_operators.clip_classifier import ClipClassifier
     from zs_operators.detection import detect, iter_detect
+    from zs_operators.embedding_index import register_index, take_over
     from zs_operators.errors import ZeroShotError
     from zs_operators.fields import check_label_field
     from zs_operators.region_detector import RegionDetector
@@ -57,9 +58,11 @@ _HOMES = {
     "load_vocabulary": "saved_vocabularies",
     "models": "weights",
     "plan_weights": "weights",
+    "register_index": "embedding_index",
     "save_vocabulary": "saved_vocabularies",
     "segment": "segmentation",
     "sweep_thresholds": "thresholds",
+    "take_over": "embedding_index",
 }
 
 __all__ = [
@@ -90,9 +93,11 @@ __all__ = [
     "load_vocabulary",
     "models",
     "plan_weights",
+    "register_index",
     "save_vocabulary",
     "segment",
     "sweep_thresholds",
+    "take_over",
 ]
 
 

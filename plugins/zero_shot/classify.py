@@ -22,6 +22,7 @@ ARGUMENTS = (
     "reject_label",
     "temperature",
     "store_logits",
+    "embeddings",
     "batch_size",
     "device",
     "precision",
@@ -78,7 +79,8 @@ class Classify(RunOperator):
             )
             forms.rejection(inputs)
             forms.classification_output(inputs)
-            model_form.performance(inputs)
+            performance = model_form.performance(inputs)
+            model_form.embeddings(performance, "About 1 kB an image")
         return types.Property(inputs, view=types.View(label=self.label))
 
     def start(self, ctx):

@@ -26,6 +26,7 @@ ARGUMENTS = (
     "region_embedding",
     "proposal_mode",
     "reject_label",
+    "embeddings",
     "batch_size",
     "device",
     "precision",
@@ -85,7 +86,8 @@ class Detect(PreviewOperator):
                 is_restricted=targeting.is_restricted(ctx, chosen),
             )
             detect_form.boxes(inputs, ctx, regions)
-            model_form.performance(inputs)
+            performance = model_form.performance(inputs)
+            model_form.embeddings(performance, "About 1 kB a box that is scored")
             total = len(samples)
             detect_form.cost(inputs, ctx, chosen, regions, total)
             preview.offer(inputs, total, "boxes")

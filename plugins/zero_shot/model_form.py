@@ -65,8 +65,12 @@ def model(
     return plan
 
 
-def performance(inputs: types.Object) -> None:
-    """A folded section: batch size, device, precision and workers; the defaults are measured."""
+def performance(inputs: types.Object) -> types.Object:
+    """A folded section: batch size, device, precision and workers; the defaults are measured.
+
+    Returns:
+        the section, for further inputs
+    """
     section = forms.section(inputs, "performance", "Device and speed")
     section.int(
         "batch_size",
@@ -90,6 +94,28 @@ def performance(inputs: types.Object) -> None:
     for name in ("auto", "fp32", "bf16", "fp16"):
         precision.add_choice(name, label={"auto": "Automatic"}.get(name, name))
     section.enum("precision", precision.values(), default="auto", label="Precision", view=precision)
+    return section
+
+
+def embeddings(section: types.Object, size: str) -> None:
+    """Asks whether embeddings are kept on disk and taken from there.
+
+    Args:
+        section: of the form
+        size: of what is kept, for people: ``"2 MB an image"``
+    """
+    view = types.DropdownView()
+    view.add_choice("off", label="Not kept")
+    view.add_choice("reuse", label="Kept on disk: later runs on these images skip the encoder")
+    view.add_choice("refresh", label="Computed again and kept on disk")
+    section.enum(
+        "embeddings",
+        view.values(),
+        default="off",
+        label="Embeddings",
+        description=f"{size}, at most 20 GB in all",
+        view=view,
+    )
 
 
 def devices() -> list[str]:

@@ -192,6 +192,9 @@ def _headline(outputs: types.Object, report: RunReport, samples) -> None:
         detail = f"{masks:,} masks on these images · {detail}"
     if report.resumed:
         detail += f" · {report.resumed:,} were done by an earlier run and kept"
+    if report.reused:
+        images = "1 image" if report.reused == 1 else f"{report.reused:,} images"
+        detail += f" · embeddings of {images} were reused"
     if report.num_failed:
         detail += f" · reasons of failures are in {forms.escaped(report.error_field)}"
     is_complete = not report.num_failed and labeled if report.task in _LOCATED else labeled == total

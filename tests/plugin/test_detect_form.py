@@ -192,6 +192,16 @@ def test_large_models_on_a_cpu_are_announced_as_slow(form, boxed):
     assert "cost" in form(boxed, {**params, "look": "boxes", "box_field": "single"})
 
 
+@pytest.mark.parametrize("params", [TYPED, BOXES])
+def test_embeddings_can_be_kept(form, boxed, params):
+    properties = form(boxed, {**params, "performance": {"embeddings": "reuse"}})
+    assert invalid(properties) == {}
+    choice = properties["performance"].type.properties["embeddings"]
+    assert choice.type.values == ["off", "reuse", "refresh"]
+    assert choice.default == "off"
+    assert "a box" in choice.view.description
+
+
 def test_preview_is_offered_where_there_is_more_to_run(form, boxed):
     assert "preview" in form(boxed, TYPED)
     few = boxed.limit(8)

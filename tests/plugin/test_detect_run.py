@@ -203,6 +203,21 @@ def test_run_errors_are_raised_in_a_script(boxed):
         execute(boxed, {**FIND, "overlap": "never"})
 
 
+@pytest.mark.parametrize("params", [FIND, NAME])
+def test_embeddings_of_an_earlier_run_are_reused(
+    operator, context, boxed, params, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ZS_STORE_DIR", str(tmp_path))
+    params = {**params, "performance": {"embeddings": "reuse"}}
+    view = boxed.limit(4)
+    first = execute(view, {**params, "label_field": "first"})
+    second = execute(view, {**params, "label_field": "second"})
+    assert (first["reused"], second["reused"]) == (0, 4)
+    assert view.values("first.detections.label") == view.values("second.detections.label")
+    told = messages(operator, context(boxed, app=True, params={**params, "label_field": "third"}))
+    assert "embeddings of 4 images were reused" in last_dialog(told)[1]
+
+
 def test_preview_then_the_rest_in_a_script(boxed):
     first = execute(boxed, {**FIND, "preview": True})
     assert boxed.exists("zs_detections").values("id") == boxed.limit(8).values("id")

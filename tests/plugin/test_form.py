@@ -237,6 +237,16 @@ def test_existing_field_of_the_other_label_type(form, scenes):
     assert "not Classifications" in invalid(form(scenes, params))["label_field"]
 
 
+def test_embeddings_can_be_kept(form, scenes):
+    for values in ({}, {"embeddings": "reuse"}, {"embeddings": "refresh"}):
+        properties = form(scenes, {**TYPED, "performance": values})
+        assert invalid(properties) == {}
+        choice = properties["performance"].type.properties["embeddings"]
+        assert choice.type.values == ["off", "reuse", "refresh"]
+        assert choice.default == "off"
+        assert "an image" in choice.view.description
+
+
 def test_form_is_quick_on_ten_thousand_samples(form, dataset):
     import fiftyone as fo
 

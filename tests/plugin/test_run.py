@@ -218,6 +218,23 @@ def test_same_run_again_says_that_nothing_is_left(operator, scenes, context):
     assert "24 were done by an earlier run" in shown
 
 
+def test_embeddings_of_an_earlier_run_are_reused(operator, scenes, context, tmp_path, monkeypatch):
+    import fiftyone.operators as foo
+
+    monkeypatch.setenv("ZS_STORE_DIR", str(tmp_path))
+    reused = []
+    for kept in ("off", "reuse", "reuse", "refresh"):
+        params = {**PARAMS, "label_field": f"shape_{len(reused)}"}
+        params["performance"] = {"embeddings": kept}
+        request = {"dataset": scenes, "view": scenes.limit(5), "params": params}
+        reused.append(foo.execute_operator(URI, request).result["reused"])
+    assert reused == [0, 0, 5, 0]
+    assert scenes.values("shape_1.label") == scenes.values("shape_2.label")
+    params = {**PARAMS, "performance": {"embeddings": "reuse"}}
+    told = messages(operator, context(scenes, app=True, params=params))
+    assert "embeddings of 5 images were reused" in " ".join(texts(dialogs(told)[-1]))
+
+
 def test_app_is_told_of_an_error_that_ends_the_run(operator, scenes, context):
     ctx = context(scenes, app=True, params={**PARAMS, "label_field": "filepath"})
     told = messages(operator, ctx)
