@@ -144,6 +144,16 @@ def test_detections_are_matched_as_fiftyone_matches_them(scenes):
     assert row.recall == pytest.approx(again["recall"])
 
 
+def test_a_sweep_writes_nothing(scenes, objects):
+    before = [list(scenes.get_field_schema(flat=True)), snapshot(scenes, "found")]
+    sweep_thresholds(scenes, "found", gt_field="objects")
+    assert [list(scenes.get_field_schema(flat=True)), snapshot(scenes, "found")] == before
+    assert scenes.list_evaluations() == []
+    before = snapshot(objects, "zs_classification")
+    sweep_thresholds(objects, "zs_classification", "margin", "ground_truth").best_per_class()
+    assert snapshot(objects, "zs_classification") == before
+
+
 def test_named_boxes_are_compared_with_the_boxes_they_name(scenes):
     sweep = sweep_thresholds(scenes, "named", gt_field="objects", thresholds=[0])
     right = sum(
