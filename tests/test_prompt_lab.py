@@ -14,7 +14,7 @@ from zs_operators import provenance
 from zs_operators.embeddings import image_key
 from zs_operators.errors import FieldError, InvalidInputError, VocabularyError
 from zs_operators.model_stores import image_store
-from zs_operators.prompt_lab import PromptLab
+from zs_operators.prompt_lab import PromptLab, embedded_models
 from zs_operators.prompt_versions import CLOSE_MARGIN, LabVersion, seconds
 from zs_operators.shapes.dataset import OBJECT, load_shapes_dataset
 
@@ -267,6 +267,16 @@ def test_images_without_an_embedding_take_no_part_until_they_are_written(objects
     report = lab.write("names", progress=False)
     assert report.reused == len(objects) - 1
     assert objects.count("names") == len(objects)
+
+
+def test_models_with_embeddings_are_found_without_loading_one(objects, monkeypatch, tmp_path):
+    monkeypatch.setattr("zs_operators.clip.load_clip", lambda *a, **k: pytest.fail("loaded"))
+    assert embedded_models(objects) == {"shapes-tiny": len(objects)}
+    os.utime(objects.first().filepath, ns=(1, 1))
+    assert embedded_models(objects) == {"shapes-tiny": len(objects) - 1}
+    assert embedded_models(objects.limit(1)) == {}
+    monkeypatch.setenv("ZS_STORE_DIR", str(tmp_path / "empty"))
+    assert embedded_models(objects) == {}
 
 
 def test_nothing_stored_and_unfit_ground_truth_are_refused(objects, clip, monkeypatch, tmp_path):

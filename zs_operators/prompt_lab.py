@@ -9,23 +9,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zs_operators.classification import Classes, iter_classify, parse_classes
 from zs_operators.classifier import ZeroShotClassifier
-from zs_operators.errors import FieldError, InvalidInputError
+from zs_operators.embedding_upkeep import stored_models
+from zs_operators.embeddings import EmbeddingStore
+from zs_operators.errors import FieldError, InvalidInputError, WeightsError
 from zs_operators.model_stores import image_store, with_stored_texts
 from zs_operators.progress import show_progress
 from zs_operators.prompt_versions import LabVersion, changed_labels, prompt_rows, seconds
 from zs_operators.rescoring import CHUNK_SAMPLES, image_keys
 from zs_operators.samples import check_samples
 from zs_operators.stored_scores import kind_of
-from zs_operators.weights import DEFAULT_CLIP
+from zs_operators.weights import DEFAULT_CLIP, models, plan_weights
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -215,3 +218,35 @@ class PromptLab:
             return classifier.vectors[:count].numpy()
         alone = replace(vocabulary, merge="max")
         return self._texts.class_vectors(alone)[:count].numpy()
+
+
+def embedded_models(samples: SampleCollection) -> dict[str, int]:
+    """How many of these images each model at hand has embeddings of; no model is loaded.
+
+    Files of weights are not read: other weights of the same architecture count too.
+
+    Returns:
+        names of registered CLIP models whose weights are on this machine, most images first
+    """
+    keys = image_keys(samples.values("filepath"))
+    found: dict[str, int] = {}
+    for stored in stored_models():
+        identity = dict(stored.identity)
+        if identity.get("kind") != "image":
+            continue
+        dim, dtype, extras, facts = identity.pop("vectors")
+        del identity["format"]
+        store = EmbeddingStore(identity, dim, extras=extras, facts=facts, dtype=dtype)
+        count = int((store.find(keys) >= 0).sum())
+        for name in _models_of(identity) if count else ():
+            found[name] = max(count, found.get(name, 0))
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+
+def _models_of(identity: Mapping[str, Any]) -> Iterator[str]:
+    for entry in models("clip"):
+        with contextlib.suppress(WeightsError):  # some have to be fetched by hand
+            plan = plan_weights("clip", entry.name)
+            known = plan.sha256 in (None, identity["weights_sha256"])
+            if plan.state != "download" and known and plan.architecture == identity["architecture"]:
+                yield entry.name
