@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import sys
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # FiftyOne would greet people with a warning about the version of its own database
     os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")
+    # and repeats every line of its evaluation in its log
+    logging.getLogger("fiftyone").setLevel(logging.WARNING)
     say = sys.stdout.write
     say("Making the shapes dataset …\n")
     dataset = load_shapes_dataset(options.name, num_scenes=options.scenes, fresh=options.fresh)
