@@ -11,12 +11,14 @@ except ImportError:  # a linked or downloaded folder: the package lies at its ro
 from .classify import Classify
 from .detect import Detect
 from .outcomes import ShowOutcomes, StopRun
+from .prompt_lab import PromptLabPanel
 from .segment import Segment
 
 
 def register(p):
     p.register(Classify)
     p.register(Detect)
+    p.register(PromptLabPanel)
     p.register(Segment)
     p.register(ShowOutcomes)
     p.register(StopRun)

@@ -30,6 +30,7 @@ ARGUMENTS = (
     "overwrite",
     "resume",
     "on_error",
+    "embeddings",
 )
 OPTIONS = (
     "top_k",
