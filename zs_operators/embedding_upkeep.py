@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from zs_operators.embedding_files import Layout, Shard, remove_shard
-from zs_operators.embeddings import IDENTITY_NAME, StoredFile, store_root, stored_files
+from zs_operators.embeddings import StoredFile, store_root, stored_files
 from zs_operators.errors import InvalidInputError
-from zs_operators.option_checks import check_count, check_range
-
-_SECONDS_A_DAY = 86_400
+from zs_operators.store_upkeep import IDENTITY_NAME, Pruned, check_prune, days_ago_ns, read_identity
 
 
 @dataclass(frozen=True)
@@ -40,13 +36,6 @@ class StoredModel:
     used: float
 
 
-class Pruned(NamedTuple):
-    """How many files were removed, and their bytes."""
-
-    files: int
-    bytes: int
-
-
 def stored_models(folder: str | os.PathLike | None = None) -> list[StoredModel]:
     """The models that have files in a store, last used first.
 
@@ -59,7 +48,7 @@ def stored_models(folder: str | os.PathLike | None = None) -> list[StoredModel]:
         by_model.setdefault(file.path.parent.name, []).append(file)
     found = []
     for key, files in by_model.items():
-        identity = _read_identity(root / key / IDENTITY_NAME)
+        identity = read_identity(root / key)
         records, vectors = _count(identity, files)
         found.append(
             StoredModel(
@@ -92,16 +81,12 @@ def prune(
     Raises:
         InvalidInputError: if there is nothing to prune by, or a value has no meaning
     """
-    if max_bytes is None and unused_days is None:
-        raise InvalidInputError("nothing to prune by: give max_bytes or unused_days")
-    if max_bytes is not None:
-        check_count("max_bytes", max_bytes, 0)
-    check_range("unused_days", unused_days, 0, float("inf"), optional=True)
+    check_prune(max_bytes, unused_days)
     root = store_root(folder)
     files = [f for f in stored_files(root) if model is None or f.path.parent.name == model]
     if model is not None and not files:
         raise InvalidInputError(f"no model {model!r} in {str(root)!r}: see zs embeddings list")
-    last_ns = time.time_ns() - (unused_days or 0) * _SECONDS_A_DAY * 1e9
+    last_ns = days_ago_ns(unused_days or 0)
     left = sum(file.bytes for file in files)
     count = freed = 0
     for file in files:
@@ -139,11 +124,3 @@ def _remove_empty(root: Path) -> None:
             if {path.name for path in folder.iterdir()} <= {IDENTITY_NAME}:
                 (folder / IDENTITY_NAME).unlink(missing_ok=True)
                 folder.rmdir()
-
-
-def _read_identity(path: Path) -> dict[str, Any]:
-    try:
-        identity = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return identity if isinstance(identity, dict) else {}

@@ -37,12 +37,12 @@ from zs_operators.embedding_files import (
 )
 from zs_operators.option_checks import check_choice, check_count
 from zs_operators.store_keys import media_key, model_key, store_folder
+from zs_operators.store_upkeep import IDENTITY_NAME
 from zs_operators.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 
 STORE_NAME = "embeddings"
-IDENTITY_NAME = "identity.json"
 DEFAULT_MAX_BYTES = 20 * 2**30  # 20 million images of 512 float16 numbers
 MODES = ("off", "reuse", "refresh")
 _ITEMSIZES = {"float16": 2, "float32": 4}

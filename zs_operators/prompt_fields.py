@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zs_operators.errors import FieldError
+from zs_operators.region_fields import four_numbers
 from zs_operators.sam_prompts import GivenPrompts
 
 if TYPE_CHECKING:
@@ -132,14 +133,8 @@ def _prompts(
             point_labels=column(POINT_LABELS),
         )
     else:
-        given = GivenPrompts(boxes_rel=tuple(_four(box) for box in column("bounding_box")))
+        given = GivenPrompts(boxes_rel=tuple(four_numbers(box) for box in column("bounding_box")))
     confidences = (None,) * len(rows) if points else column("confidence")
     return ExistingPrompts(
         filepath, given, column("id"), column("label"), confidences, column("index")
     )
-
-
-def _four(box: Sequence[float] | None) -> tuple[float, ...]:
-    # A label without a usable box is refused later, with a reason of its own
-    nan = float("nan")
-    return tuple(box) if box is not None and len(box) == 4 else (nan, nan, nan, nan)

@@ -97,7 +97,7 @@ def read_boxes(samples: SampleCollection, field: str) -> list[ExistingBoxes]:
     return [
         ExistingBoxes(
             filepath,
-            tuple(_four(box) for box in boxes_ or ()),
+            tuple(four_numbers(box) for box in boxes_ or ()),
             tuple(ids_ or ()),
             tuple(names_ or ()),
         )
@@ -105,7 +105,8 @@ def read_boxes(samples: SampleCollection, field: str) -> list[ExistingBoxes]:
     ]
 
 
-def _four(box: Sequence[float] | None) -> tuple[float, ...]:
-    # A label without a usable box is refused by the detector with a reason of its own
+def four_numbers(box: Sequence[float] | None) -> tuple[float, ...]:
+    """The box, or four NaN where there is none."""
+    # Refused later, with a reason of its own
     nan = float("nan")
     return tuple(box) if box is not None and len(box) == 4 else (nan, nan, nan, nan)

@@ -11,16 +11,15 @@ import numpy as np
 
 from zs_operators.classification import Classes, parse_classes
 from zs_operators.clip import ClipModel
-from zs_operators.detection import load_detector
 from zs_operators.errors import InvalidInputError
 from zs_operators.fiftyone_models import LoadSample, ZeroShotModel, as_upright
 from zs_operators.images import UprightImage
 from zs_operators.mask_labels import mask_detections
 from zs_operators.prompt_fields import ExistingPrompts, as_prompts
 from zs_operators.proposals import DEFAULT_PROPOSER, Proposer
-from zs_operators.sam import DEFAULT_SAM, SamModel, load_sam
-from zs_operators.segment_setup import open_store, split_options
-from zs_operators.segmenter import EVERYTHING, GIVEN, PROPOSALS, Segmenter, SegmentItem
+from zs_operators.sam import DEFAULT_SAM, SamModel
+from zs_operators.segment_setup import load_segmenter, split_options
+from zs_operators.segmenter import EVERYTHING, PROPOSALS, SegmentItem
 from zs_operators.weights import DEFAULT_CLIP
 
 PROMPTS = "prompts"
@@ -68,29 +67,25 @@ class SamSegmenter(ZeroShotModel):
         super().__init__()
         self.prompts = prompts
         masks, detect = split_options(prompts, classes, options)
-        sam = load_sam(model, weights, device=device, precision=precision)
-        detector = None
+        vocabulary = None
         if classes is not None:
-            detector = load_detector(
-                parse_classes(None, classes, templates=templates, background=background),
-                detect,
-                find_boxes=prompts == PROPOSALS,
-                model=clip,
-                weights=clip_weights,
-                region_embedding=region_embedding,
-                proposals=proposals,
-                proposal_weights=proposal_weights,
-                proposal_mode=proposal_mode,
-                device=device,
-                precision=precision,
-            )
-        self.segmenter = Segmenter(
-            sam,
+            vocabulary = parse_classes(None, classes, templates=templates, background=background)
+        self.segmenter = load_segmenter(
+            prompts,
             masks,
-            source=GIVEN if self.is_prompted else prompts,
-            detector=detector,
-            store=open_store(sam, embeddings),
-            refresh=embeddings == "refresh",
+            vocabulary,
+            detect,
+            model=model,
+            weights=weights,
+            clip=clip,
+            clip_weights=clip_weights,
+            region_embedding=region_embedding,
+            proposals=proposals,
+            proposal_weights=proposal_weights,
+            proposal_mode=proposal_mode,
+            embeddings=embeddings,
+            device=device,
+            precision=precision,
         )
 
     @property

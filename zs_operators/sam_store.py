@@ -24,10 +24,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zs_operators.errors import InvalidInputError
-from zs_operators.option_checks import check_count, check_range
+from zs_operators.option_checks import check_count
 from zs_operators.sam import SamEmbedding
 from zs_operators.store_keys import media_key, model_key, store_folder
+from zs_operators.store_upkeep import IDENTITY_NAME, Pruned, check_prune, days_ago_ns, read_identity
 from zs_operators.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -37,10 +37,8 @@ logger = logging.getLogger(__name__)
 
 STORE_NAME = "sam"
 DEFAULT_MAX_BYTES = 20 * 2**30  # 10,000 images of a ViT SAM, 2 MiB each
-IDENTITY_NAME = "identity.json"
 
 _FORMAT = 1
-_SECONDS_A_DAY = 86_400
 # nothing else is ever counted or removed, whatever folder a store is given
 _OURS = re.compile(r"[0-9a-f]{16}/[0-9a-f]{2}/([0-9a-f]{64}\.safetensors|\.[0-9a-f]{32}\.tmp)")
 
@@ -204,13 +202,6 @@ class StoredModel:
     used: float
 
 
-class Pruned(NamedTuple):
-    """How many files were removed, and their bytes."""
-
-    files: int
-    bytes: int
-
-
 def stored_models(folder: str | os.PathLike | None = None) -> list[StoredModel]:
     """The models that have files in a store, last used first.
 
@@ -224,7 +215,7 @@ def stored_models(folder: str | os.PathLike | None = None) -> list[StoredModel]:
     found = [
         StoredModel(
             key=key,
-            identity=_read_identity(root / key / IDENTITY_NAME),
+            identity=read_identity(root / key),
             images=sum(file.path.suffix == ".safetensors" for file in files),
             bytes=sum(file.bytes for file in files),
             used=max(file.used_ns for file in files) / 1e9,
@@ -250,15 +241,11 @@ def prune(
     Raises:
         InvalidInputError: if neither is given, or one is negative
     """
-    if max_bytes is None and unused_days is None:
-        raise InvalidInputError("nothing to prune by: give max_bytes or unused_days")
-    if max_bytes is not None:
-        check_count("max_bytes", max_bytes, 0)
-    check_range("unused_days", unused_days, 0, float("inf"), optional=True)
+    check_prune(max_bytes, unused_days)
     root = _root(folder)
     old = Pruned(0, 0)
     if unused_days is not None:
-        last_ns = time.time_ns() - unused_days * _SECONDS_A_DAY * 1e9
+        last_ns = days_ago_ns(unused_days)
         old = _evict([file for file in _files(root) if file.used_ns < last_ns], 0)
     more = Pruned(0, 0) if max_bytes is None else _evict(_files(root), max_bytes)
     _remove_empty(root)
@@ -323,14 +310,6 @@ def _remove_empty(root: Path) -> None:
             if {path.name for path in model.iterdir()} <= {IDENTITY_NAME}:
                 _remove(model / IDENTITY_NAME)
                 model.rmdir()
-
-
-def _read_identity(path: Path) -> dict[str, Any]:
-    try:
-        identity = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return identity if isinstance(identity, dict) else {}
 
 
 def _pack(features: torch.Tensor, embedding: SamEmbedding) -> bytes:

@@ -1,22 +1,25 @@
-"""What a run and the FiftyOne model of a Sam have in common: options, the store, the record."""
+"""What a run and the FiftyOne model of a Sam have in common: options, loading, the record."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
 from typing import TYPE_CHECKING, Any
 
 from zs_operators.classification import Classes, model_identity, prompt_record
-from zs_operators.detection import detect_options, proposer_identity
+from zs_operators.detection import detect_options, load_detector, proposer_identity
 from zs_operators.errors import InvalidInputError
 from zs_operators.segment_options import SegmentOptions
-from zs_operators.segmenter import EVERYTHING, PROPOSALS, Segmenter
+from zs_operators.segmenter import EVERYTHING, GIVEN, PROPOSALS, Segmenter
 
 if TYPE_CHECKING:
+    from zs_operators.clip import ClipModel
     from zs_operators.detector import DetectOptions
+    from zs_operators.proposals import Proposer
     from zs_operators.sam import SamModel
-    from zs_operators.sam_store import SamStore
+    from zs_operators.vocabulary import Vocabulary
 
 
 def split_options(
@@ -50,11 +53,52 @@ def split_options(
     return masks, None
 
 
-def open_store(sam: SamModel, embeddings: str) -> SamStore | None:
-    """The store of a model's image embeddings, if it is to be used."""
+def load_segmenter(
+    prompts: str,
+    masks: SegmentOptions,
+    vocabulary: Vocabulary | None,
+    detect: DetectOptions | None,
+    *,
+    model: str | SamModel,
+    weights: str | os.PathLike | None,
+    clip: str | ClipModel,
+    clip_weights: str | os.PathLike | None,
+    region_embedding: str,
+    proposals: str | Proposer,
+    proposal_weights: str | os.PathLike | None,
+    proposal_mode: str,
+    embeddings: str,
+    device: str,
+    precision: str,
+) -> Segmenter:
+    """A Sam, with a vocabulary also what names its masks, and the store if it is to be used."""
+    from zs_operators.sam import load_sam
     from zs_operators.sam_store import SamStore
 
-    return None if embeddings == "off" else SamStore(sam.identity())
+    sam = load_sam(model, weights, device=device, precision=precision)
+    detector = None
+    if vocabulary is not None:
+        detector = load_detector(
+            vocabulary,
+            detect,
+            find_boxes=prompts == PROPOSALS,
+            model=clip,
+            weights=clip_weights,
+            region_embedding=region_embedding,
+            proposals=proposals,
+            proposal_weights=proposal_weights,
+            proposal_mode=proposal_mode,
+            device=device,
+            precision=precision,
+        )
+    return Segmenter(
+        sam,
+        masks,
+        source=prompts if prompts in (EVERYTHING, PROPOSALS) else GIVEN,
+        detector=detector,
+        store=None if embeddings == "off" else SamStore(sam.identity()),
+        refresh=embeddings == "refresh",
+    )
 
 
 def segment_record(segmenter: Segmenter, prompts: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from zs_operators import fields, mask_files, mask_labels
 from zs_operators.classification import Classes, parse_classes, prompt_warnings
-from zs_operators.detection import load_detector
 from zs_operators.embeddings import MODES
 from zs_operators.mask_target import PROMPT_IDS, MaskLabels, MaskTarget
 from zs_operators.option_checks import check_choice
@@ -22,10 +21,9 @@ from zs_operators.report import LABELED, NO_PROMPTS, NOTHING_FOUND, Progress, Ru
 from zs_operators.runner import Run, RunOptions
 from zs_operators.sam_loading import DEFAULT_SAM
 from zs_operators.samples import check_samples
-from zs_operators.segment_setup import open_store, segment_record, split_options
+from zs_operators.segment_setup import load_segmenter, segment_record, split_options
 from zs_operators.segmenter import (
     EVERYTHING,
-    GIVEN,
     PROPOSALS,
     Segmenter,
     SegmentItem,
@@ -224,7 +222,6 @@ def iter_segment(
 ) -> Generator[Progress, None, RunReport]:
     """Like :func:`segment`, as a generator that yields :class:`Progress` after each chunk."""
     from zs_operators.device import BatchBudget, resolve_batch_size
-    from zs_operators.sam import load_sam
 
     given = prompts not in (EVERYTHING, PROPOSALS)
     if given and samples is not None:
@@ -251,31 +248,24 @@ def iter_segment(
     resolve_batch_size(batch_size)
 
     begun = time.perf_counter()
-    sam = load_sam(model, weights, device=device, precision=precision)
-    detector = None
-    if vocabulary is not None:
-        detector = load_detector(
-            vocabulary,
-            detect,
-            find_boxes=prompts == PROPOSALS,
-            model=clip,
-            weights=clip_weights,
-            region_embedding=region_embedding,
-            proposals=proposals,
-            proposal_weights=proposal_weights,
-            proposal_mode=proposal_mode,
-            device=device,
-            precision=precision,
-        )
-    store = open_store(sam, embeddings)
-    segmenter = Segmenter(
-        sam,
+    segmenter = load_segmenter(
+        prompts,
         masks,
-        source=GIVEN if given else prompts,
-        detector=detector,
-        store=store,
-        refresh=embeddings == "refresh",
+        vocabulary,
+        detect,
+        model=model,
+        weights=weights,
+        clip=clip,
+        clip_weights=clip_weights,
+        region_embedding=region_embedding,
+        proposals=proposals,
+        proposal_weights=proposal_weights,
+        proposal_mode=proposal_mode,
+        embeddings=embeddings,
+        device=device,
+        precision=precision,
     )
+    detector = segmenter.detector
     loaded = time.perf_counter() - begun
     ids = None
     if sources is not None:
@@ -307,7 +297,7 @@ def iter_segment(
         details=details,
         budget=BatchBudget(
             segmenter.batch_size if batch_size == "auto" else resolve_batch_size(batch_size),
-            device=sam.device,
+            device=segmenter.sam.device,
         ),
         options=run_options,
         seconds={"load": loaded},

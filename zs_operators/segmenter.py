@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 EVERYTHING, PROPOSALS, GIVEN = "everything", "proposals", "given"
 SOURCES = (EVERYTHING, PROPOSALS, GIVEN)
 
-_CPU_IMAGES, _CUDA_IMAGES = 1, 4
-
 
 @dataclass(frozen=True)
 class SegmentItem:
@@ -146,7 +144,7 @@ class Segmenter:
         self.source = source
         self.detector = detector
         self.store = store
-        self.batch_size = _CUDA_IMAGES if sam.device.startswith("cuda") else _CPU_IMAGES
+        self.batch_size = sam.batch_size
         self._refresh = refresh
         self._namer = None
         if source == EVERYTHING and detector is not None:
