@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from machine import processor
+
 CLASSES = [f"thing {i}" for i in range(10)]
 MODEL = "ViT-B-32"
 
@@ -272,14 +274,9 @@ def machine(device: str) -> str:
     import open_clip
     import torch
 
-    processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
-    where = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor
     return (
-        f"{where}, {os.cpu_count()} processors, {torch.get_num_threads()} torch threads, "
-        f"torch {torch.__version__}, open_clip {open_clip.__version__}, "
+        f"{processor(device)}, {os.cpu_count()} processors, "
+        f"{torch.get_num_threads()} torch threads, torch {torch.__version__}, open_clip {open_clip.__version__}, "
         f"Python {platform.python_version()}"
     )
 

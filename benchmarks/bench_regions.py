@@ -13,11 +13,12 @@ docs/performance.md.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import subprocess
 import sys
 import time
+
+import machine
 
 WIDTH_PX, HEIGHT_PX = 640, 480
 
@@ -34,7 +35,7 @@ def main() -> None:
     if options.peak_of:
         print(peak_mb(options.peak_of[0], int(options.peak_of[1]), options.device))
         return
-    print(machine(options.device))
+    print(machine.describe(options.device))
     if options.memory:
         memory(options.device)
     else:
@@ -167,21 +168,6 @@ def some_boxes(count: int, seed: int):
     sides = (torch.rand(count, 2, generator=generator) * 0.35 + 0.05) * size
     corners = torch.rand(count, 2, generator=generator) * (size - sides)
     return torch.cat([corners, corners + sides], dim=1)
-
-
-def machine(device: str) -> str:
-    import torch
-
-    name = platform.processor() or platform.machine()
-    if device.startswith("cuda"):
-        name = torch.cuda.get_device_name(device)
-    else:
-        try:
-            with open("/proc/cpuinfo", encoding="utf-8") as lines:
-                name = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
-        except (OSError, StopIteration):
-            pass
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -22,6 +21,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import machine
 
 SIZES = ((640, 480), (1920, 1080))
 THEIRS, FP32, AUTO, STORED = "FiftyOne's SAM", "ours, fp32", "ours, auto", "ours, stored"
@@ -40,7 +41,7 @@ def main() -> None:
     if options.peak_of:
         print(peak_mb(options.peak_of[0], int(options.peak_of[1]), options.device))
         return
-    print(machine(options.device))
+    print(machine.describe(options.device))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ZS_STORE_DIR"] = folder
         if options.memory:
@@ -188,19 +189,6 @@ def peak_mb(side: str, boxes: int, device: str) -> float:
 def resident_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
-
-
-def machine(device: str) -> str:
-    import torch
-
-    name = platform.processor() or platform.machine()
-    if device.startswith("cuda"):
-        name = torch.cuda.get_device_name(device)
-    else:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-        name = models[0] if models else name
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import shutil
 import socket
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+COUNT = itertools.count(1)
 VIEWPORT = {"width": 1400, "height": 900}
 PATIENCE_MS = 30_000
 #: Hosts that FiftyOne's own page asks for fonts.
@@ -249,3 +251,21 @@ def _wait_until_ready(server: subprocess.Popen, url: str, log: Path) -> None:
         time.sleep(0.2)
     server.kill()
     pytest.fail(f"the App server did not start:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+@pytest.fixture
+def scenes(tmp_path_factory, request):
+    """12 scenes of one to six objects with their boxes in ``objects``."""
+    from zs_operators.shapes.dataset import load_shapes_dataset
+
+    task = request.module.__name__.rpartition("test_")[2]
+    folder = tmp_path_factory.getbasetemp() / f"{task}-scenes"
+    # The server remembers selection and view of a dataset by its name
+    dataset = load_shapes_dataset(f"{task}-{next(COUNT)}", num_scenes=12, folder=folder)
+    dataset.delete_samples(dataset.match_tags("object"))
+    dataset.delete_sample_field("ground_truth")
+    for sample in dataset.iter_samples(autosave=True):
+        for detection in sample.objects.detections:
+            detection.mask = None  # all masks that are drawn come from the run
+    yield dataset
+    dataset.delete()

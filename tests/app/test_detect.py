@@ -2,30 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-
-import pytest
-
-from zs_operators.shapes.dataset import load_shapes_dataset
-
-COUNT = itertools.count(1)
 LABEL = "Detect objects by text"
 BACKGROUND = "empty background"
-
-
-@pytest.fixture
-def scenes(tmp_path_factory):
-    """12 scenes of one to six objects with their boxes in ``objects``."""
-    folder = tmp_path_factory.getbasetemp() / "detect-scenes"
-    # The server remembers selection and view of a dataset by its name
-    dataset = load_shapes_dataset(f"detect-{next(COUNT)}", num_scenes=12, folder=folder)
-    dataset.delete_samples(dataset.match_tags("object"))
-    dataset.delete_sample_field("ground_truth")
-    for sample in dataset.iter_samples(autosave=True):
-        for detection in sample.objects.detections:
-            detection.mask = None  # so that pictures show the colors of the shapes
-    yield dataset
-    dataset.delete()
 
 
 def fill_form(app, names, *, label_field="found"):

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from io import BytesIO
 
 import numpy as np
-import pytest
 from PIL import Image, ImageFilter
 
-from zs_operators.shapes.dataset import load_shapes_dataset
-
-COUNT = itertools.count(1)
 LABEL = "Segment objects"
-
-
-@pytest.fixture
-def scenes(tmp_path_factory):
-    """12 scenes of one to six objects with their boxes in ``objects``."""
-    folder = tmp_path_factory.getbasetemp() / "segment-scenes"
-    # The server remembers selection and view of a dataset by its name
-    dataset = load_shapes_dataset(f"segment-{next(COUNT)}", num_scenes=12, folder=folder)
-    dataset.delete_samples(dataset.match_tags("object"))
-    dataset.delete_sample_field("ground_truth")
-    for sample in dataset.iter_samples(autosave=True):
-        for detection in sample.objects.detections:
-            detection.mask = None  # all masks that are drawn come from the run
-    yield dataset
-    dataset.delete()
 
 
 def fill_form(app, prompts, *, label_field="masks"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import fiftyone as fo
@@ -11,6 +10,8 @@ import pytest
 from bson import ObjectId
 from PIL import Image
 
+from tests import plugin_runs
+from tests.plugin_runs import last_dialog, messages, view_set
 from zs_operators.shapes.world import make_scene
 
 URI = "@zs/operators/detect"
@@ -58,29 +59,7 @@ def boxed(dataset, drawn):
 
 
 def execute(samples, params, **request):
-    context = {"dataset": samples._root_dataset, "view": samples.view(), "params": dict(params)}
-    return foo.execute_operator(URI, {**context, **request}).result
-
-
-def messages(operator, ctx):
-    """What the App would be told, in order."""
-    stream = asyncio.run(operator.execute(ctx))
-    return [json.loads(message.to_json_line())["body"] for message in stream]
-
-
-def last_dialog(told):
-    """Inputs and texts of the dialog that ends the run."""
-    dialog = [body["params"] for body in told if body["operator_uri"] == "show_output"][-1]
-    properties = dialog["outputs"]["type"]["properties"]
-    views = [prop["view"] for prop in properties.values()]
-    texts = [text for view in views for text in (view["label"], view["description"]) if text]
-    return properties, " ".join(texts).replace("\\", "")
-
-
-def view_set(dataset, told):
-    """Ids of the samples that the App is told to show."""
-    (stages,) = [body["params"]["view"] for body in told if body["operator_uri"] == "set_view"]
-    return fo.DatasetView._build(dataset, stages).values("id")
+    return plugin_runs.execute(URI, samples, params, **request)
 
 
 def select(labels):
