@@ -276,8 +276,8 @@ def machine(device: str) -> str:
 
     return (
         f"{processor(device)}, {os.cpu_count()} processors, "
-        f"{torch.get_num_threads()} torch threads, torch {torch.__version__}, open_clip {open_clip.__version__}, "
-        f"Python {platform.python_version()}"
+        f"{torch.get_num_threads()} torch threads, torch {torch.__version__}, "
+        f"open_clip {open_clip.__version__}, Python {platform.python_version()}"
     )
 
 
