@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zs_operators.embedding_index import register_index, take_over
     from zs_operators.errors import ZeroShotError
     from zs_operators.fields import check_label_field
+    from zs_operators.prompt_lab import PromptLab
     from zs_operators.region_detector import RegionDetector
     from zs_operators.report import Progress, RunReport
     from zs_operators.sam import SamModel, load_sam
@@ -35,6 +36,7 @@ _HOMES = {
     "ClipClassifier": "clip_classifier",
     "ClipModel": "clip",
     "Progress": "report",
+    "PromptLab": "prompt_lab",
     "PromptRow": "vocabulary",
     "RegionDetector": "region_detector",
     "RunReport": "report",
@@ -69,6 +71,7 @@ __all__ = [
     "ClipClassifier",
     "ClipModel",
     "Progress",
+    "PromptLab",
     "PromptRow",
     "RegionDetector",
     "RunReport",
