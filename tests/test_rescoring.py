@@ -1,7 +1,10 @@
 """Labels from stored embeddings: the same labels, without reading images or running the encoder."""
 
+import contextlib
+import errno
 import os
 import shutil
+import subprocess
 
 import fiftyone as fo
 import numpy as np
@@ -302,6 +305,48 @@ def test_a_store_that_cannot_be_written_costs_no_label(objects, clip, store_dir)
     report = classify(objects, clip, embeddings="reuse")
     assert report.counts == {"labeled": len(objects)}
     assert any("Embeddings are not stored" in warning for warning in report.warnings)
+
+
+def fill(folder):
+    with open(folder / "filler", "wb", 0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(4096)):
+            pass
+
+
+@pytest.fixture(params=["tmpfs", "mocked"])
+def fill_disk(request, store_dir, monkeypatch):
+    """Fills the disk of the stores: a small one where it may be mounted, and one that says so."""
+    if request.param == "mocked":
+
+        def no_space(*args):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        yield lambda: monkeypatch.setattr("zs_operators.embedding_files._write_all", no_space)
+        return
+    store_dir.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(store_dir)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a disk can be mounted here by nobody but root")
+    yield lambda: fill(store_dir)
+    subprocess.run(["umount", "--lazy", str(store_dir)], check=True)
+
+
+def test_a_disk_that_fills_up_costs_no_label(objects, clip, fill_disk):
+    first = classify(objects[:5], clip, field="b", embeddings="reuse")
+    assert not first.warnings
+    fill_disk()
+    report = classify(objects, clip, embeddings="reuse")
+    assert report.reused == 5
+    assert report.counts == {"labeled": len(objects)}
+    (warning,) = (text for text in report.warnings if "Embeddings are not stored" in text)
+    assert "No space left on device" in warning
+    assert "zs embeddings prune" in warning
+    classify(objects, clip, field="c")
+    assert objects.values("a.label") == objects.values("c.label")
+    # what was stored before can still be read
+    assert classify(objects[:5], clip, field="d", embeddings="reuse").reused == 5
 
 
 def test_an_unknown_mode_is_refused(objects, clip):

@@ -407,6 +407,25 @@ def test_stored_embeddings_give_the_same_masks_without_reading_or_encoding(
     assert same(scenes.values("zs_masks"), scenes.values("again"))
 
 
+@pytest.mark.parametrize("prompts", ["proposals", "everything"])
+def test_class_names_are_encoded_once(scenes, sam, clip, proposer, monkeypatch, prompts):
+    options = {"prompts": prompts, "clip": clip, "classes": NAMES, "embeddings": "reuse"}
+    options |= {"proposals": proposer, **FEW_POINTS}
+    some = scenes.limit(2)
+    segment(some, sam, **options)
+
+    asked = []
+    real = type(clip).encode_texts
+    monkeypatch.setattr(
+        type(clip),
+        "encode_texts",
+        lambda self, texts, *a, **k: asked.extend(texts) or real(self, texts, *a, **k),
+    )
+    segment(some, sam, label_field="again", **options)
+    assert asked == []
+    assert same(some.values("zs_masks"), some.values("again"))
+
+
 def test_a_changed_file_or_model_is_encoded_again(scenes, sam, monkeypatch, tmp_path):
     copies = [shutil.copy(path, tmp_path) for path in scenes.values("filepath")]
     scenes.set_values("filepath", copies)

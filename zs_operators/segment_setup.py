@@ -71,7 +71,7 @@ def load_segmenter(
     device: str,
     precision: str,
 ) -> Segmenter:
-    """A Sam, with a vocabulary also what names its masks, and the store if it is to be used."""
+    """A Sam, with a vocabulary also what names its masks, and the stores if they are to be used."""
     from zs_operators.sam import load_sam
     from zs_operators.sam_store import SamStore
 
@@ -90,6 +90,7 @@ def load_segmenter(
             proposal_mode=proposal_mode,
             device=device,
             precision=precision,
+            embeddings=embeddings,
         )
     return Segmenter(
         sam,
