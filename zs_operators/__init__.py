@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 from zs_operators.version import __version__
 
 if TYPE_CHECKING:
+    from zs_operators.analysis import ErrorKind, error_view, save_error_views
     from zs_operators.classification import classify, iter_classify
     from zs_operators.clip import ClipModel, load_clip
     from zs_operators.clip_classifier import ClipClassifier
     from zs_operators.detection import detect, iter_detect
     from zs_operators.embedding_index import register_index, take_over
     from zs_operators.errors import ZeroShotError
+    from zs_operators.evaluation.records import load_evaluation
+    from zs_operators.evaluation.report import EvaluationReport
     from zs_operators.fields import check_label_field
     from zs_operators.prompt_lab import PromptLab
     from zs_operators.region_detector import RegionDetector
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "ClipClassifier": "clip_classifier",
     "ClipModel": "clip",
+    "ErrorKind": "analysis",
+    "EvaluationReport": "evaluation.report",
     "Progress": "report",
     "PromptLab": "prompt_lab",
     "PromptRow": "vocabulary",
@@ -51,16 +56,19 @@ _HOMES = {
     "classify": "classification",
     "delete_vocabulary": "saved_vocabularies",
     "detect": "detection",
+    "error_view": "analysis",
     "iter_detect": "detection",
     "iter_classify": "classification",
     "iter_segment": "segmentation",
     "list_vocabularies": "saved_vocabularies",
     "load_clip": "clip",
+    "load_evaluation": "evaluation.records",
     "load_sam": "sam",
     "load_vocabulary": "saved_vocabularies",
     "models": "weights",
     "plan_weights": "weights",
     "register_index": "embedding_index",
+    "save_error_views": "analysis",
     "save_vocabulary": "saved_vocabularies",
     "segment": "segmentation",
     "sweep_thresholds": "thresholds",
@@ -70,6 +78,8 @@ _HOMES = {
 __all__ = [
     "ClipClassifier",
     "ClipModel",
+    "ErrorKind",
+    "EvaluationReport",
     "Progress",
     "PromptLab",
     "PromptRow",
@@ -87,16 +97,19 @@ __all__ = [
     "classify",
     "delete_vocabulary",
     "detect",
+    "error_view",
     "iter_classify",
     "iter_detect",
     "iter_segment",
     "list_vocabularies",
     "load_clip",
+    "load_evaluation",
     "load_sam",
     "load_vocabulary",
     "models",
     "plan_weights",
     "register_index",
+    "save_error_views",
     "save_vocabulary",
     "segment",
     "sweep_thresholds",

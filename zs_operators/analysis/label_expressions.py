@@ -1,0 +1,43 @@
+"""What FiftyOne's expressions say of the labels of an image, whether it has one or a list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from zs_operators.stored_scores import KINDS, kind_of
+
+if TYPE_CHECKING:
+    from fiftyone.core.collections import SampleCollection
+    from fiftyone.core.expressions import ViewExpression
+
+
+def best(samples: SampleCollection, field: str, attribute: str) -> ViewExpression:
+    """An attribute of the label of each image; of a list that of its first, which is the best."""
+    from fiftyone import ViewField as F
+
+    container = KINDS[kind_of(samples, field)]
+    if container is None:
+        return F(f"{field}.{attribute}")
+    return F(f"{field}.{container}.{attribute}")[0]
+
+
+def is_labeled(samples: SampleCollection, field: str) -> ViewExpression:
+    """Whether each image has a label that no rule rejected."""
+    from fiftyone import ViewField as F
+
+    has_name = best(samples, field, "label").exists()
+    rule = f"{field}.rejected_by"
+    return has_name if samples.get_field(rule) is None else has_name & ~F(rule).exists()
+
+
+def has_name(
+    samples: SampleCollection, field: str, names: Sequence[str | ViewExpression]
+) -> ViewExpression:
+    """Whether one of these is the name of one of the labels of each image."""
+    from fiftyone import ViewField as F
+
+    container = KINDS[kind_of(samples, field)]
+    if container is None:
+        return F.any([F(f"{field}.label") == name for name in names])
+    return F(f"{field}.{container}.label").contains(list(names))
