@@ -18,6 +18,7 @@ from zs_operators.option_checks import check_choice
 from zs_operators.progress import show_progress
 from zs_operators.report import LABELED, REJECTED, Progress, RunReport
 from zs_operators.rescoring import RescoringRun
+from zs_operators.run_parameters import recorded
 from zs_operators.runner import CHUNK_SAMPLES, Run, RunOptions
 from zs_operators.samples import check_samples, class_names
 from zs_operators.saved_vocabularies import list_vocabularies, load_vocabulary
@@ -169,6 +170,7 @@ def iter_classify(
     Everything yielded so far is in the database; closing the generator cancels the run. The
     generator's return value is the :class:`RunReport`.
     """
+    parameters = recorded(locals())
     from zs_operators.clip import load_clip
     from zs_operators.device import BatchBudget, resolve_batch_size
 
@@ -192,6 +194,7 @@ def iter_classify(
     resolve_batch_size(batch_size)
     begun = time.perf_counter()
     clip = load_clip(model, weights, device=device, precision=precision)
+    given = vocabulary.to_dict()
     vocabulary = with_neutral_prompts(vocabulary, clip, options)
     loaded = time.perf_counter()
     classifier = ZeroShotClassifier(with_stored_texts(clip, embeddings), vocabulary, options)
@@ -210,7 +213,13 @@ def iter_classify(
             "reject_label": reject_label,
             "model": model_identity(clip),
         },
-        details={**details, "model_details": clip.describe(), "embeddings": embeddings},
+        details={
+            **details,
+            "vocabulary": given,
+            "parameters": parameters,
+            "model_details": clip.describe(),
+            "embeddings": embeddings,
+        },
         budget=BatchBudget(
             resolve_batch_size(batch_size, clip.device, clip.precision), device=clip.device
         ),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zs_operators import fields, labels
+from zs_operators import fields, labels, provenance
 from zs_operators.classification import (
     Classes,
     model_identity,
@@ -33,6 +33,7 @@ from zs_operators.progress import show_progress
 from zs_operators.proposal_loading import DEFAULT_PROPOSER
 from zs_operators.region_fields import ExistingBoxes, images_of, label_path, read_boxes
 from zs_operators.report import LABELED, NO_PROMPTS, NOTHING_FOUND, Progress, RunReport
+from zs_operators.run_parameters import recorded
 from zs_operators.runner import CHUNK_SAMPLES, Run, RunOptions
 from zs_operators.samples import check_samples
 from zs_operators.stored_regions import StoredRegions
@@ -214,6 +215,7 @@ def iter_detect(
     **options: Any,
 ) -> Generator[Progress, None, RunReport]:
     """Like :func:`detect`, as a generator that yields :class:`Progress` after each chunk."""
+    parameters = recorded(locals())
     from zs_operators.device import BatchBudget, resolve_batch_size
 
     existing = regions != PROPOSALS
@@ -281,6 +283,8 @@ def iter_detect(
         },
         details={
             **details,
+            "parameters": parameters,
+            "source": provenance.source(samples, regions) if existing else None,
             "model_details": clip.describe(),
             "proposer_details": proposer.describe() if proposer else None,
             "embeddings": embeddings,

@@ -5,18 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import time
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zs_operators.version import __version__
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
+#: Version of what a record holds; those without one were written by zs-operators 0.1.0.
+RECORD_VERSION = 1
+
 RUNNING = "running"
 COMPLETE = "complete"
 CANCELLED = "cancelled"
 FAILED = "failed"
+
+_METHOD = "zs/"
+#: Tasks whose ``label_field`` is no field of their own.
+_WRITE_NO_FIELD = ("evaluate",)
+
+
+class Writer(NamedTuple):
+    """The run that made a field."""
+
+    run_key: str
+    signature: str | None
 
 
 def run_key(task: str, label_field: str) -> str:
@@ -41,17 +56,81 @@ def find(samples: SampleCollection, task: str, label_field: str) -> dict[str, An
     if not dataset.has_run(key):
         return None
     record = dict(dataset.get_run_info(key).config.serialize())
-    return record if record.get("method") == f"zs/{task}" else None
+    return record if record.get("method") == f"{_METHOD}{task}" else None
+
+
+def records(samples: SampleCollection) -> dict[str, dict[str, Any]]:
+    """The records of all runs of this package on the dataset, by key."""
+    dataset = samples._root_dataset
+    found = {key: dataset.get_run_info(key).config.serialize() for key in dataset.list_runs()}
+    return {key: dict(one) for key, one in found.items() if is_ours(one)}
+
+
+def is_ours(record: dict[str, Any]) -> bool:
+    """Whether a custom run is one of this package."""
+    return str(record.get("method")).startswith(_METHOD)
+
+
+def writer_of(samples: SampleCollection, field: str) -> Writer | None:
+    """The newest run that made a field, None if none of ours did."""
+    found = [
+        (record.get("started") or 0.0, Writer(key, record.get("signature")))
+        for key, record in records(samples).items()
+        if field in (record.get("label_field"), record.get("semantic_field"))
+        and record.get("task") not in _WRITE_NO_FIELD
+        # One that only adds attributes did not make the labels
+        and record.get("regions") != field
+    ]
+    return max(found)[1] if found else None
+
+
+def source(samples: SampleCollection, field: str) -> dict[str, Any]:
+    """What a record says of the field whose labels a run begins with."""
+    writer = writer_of(samples, field)
+    return {"field": field, **(writer or Writer(None, None))._asdict()}
+
+
+def describe(key: str, record: dict[str, Any]) -> str:
+    """One line for the field's tooltip in the App: task, model, number of classes, day, run."""
+    model = (record.get("clip") or record.get("model") or {}).get("name", "model")
+    if record.get("clip"):
+        model = f"{record['model'].get('name', 'model')} and {model}"
+    parts = [f"zs.{record.get('task', 'run')} with {model}"]
+    if record.get("vocabulary"):
+        count = len(record["vocabulary"]["classes"])
+        parts.append(f"{count:,} class" + ("" if count == 1 else "es"))
+    parts.append(time.strftime("%Y-%m-%d", time.localtime(record.get("started"))))
+    return f"{', '.join(parts)}: run {key}"
 
 
 def save(samples: SampleCollection, task: str, label_field: str, record: dict[str, Any]) -> str:
-    """Creates or replaces the record of the run that writes ``label_field``; returns its key."""
+    """Creates or replaces the record of the run that writes ``label_field``; returns its key.
+
+    Args:
+        samples: a dataset or view
+        task: such as ``"classify"``; the run's method is ``"zs/<task>"``
+        label_field: the field, or for ``"evaluate"`` the evaluation key
+        record: plain JSON values. Where they are missing, ``record_version``, ``task``,
+            ``label_field``, ``state`` (complete), ``started`` (now) and ``environment`` are added.
+            For :func:`zs_operators.rerun` it needs ``parameters``, the arguments of the public
+            function besides its samples as :func:`.run_parameters.recorded` gives them
+    """
     from fiftyone.core.runs import RunConfig
 
     dataset = samples._root_dataset
     key = run_key(task, label_field)
-    config = RunConfig(**record)
-    config.method = f"zs/{task}"
+    known = {
+        "record_version": RECORD_VERSION,
+        "task": task,
+        "label_field": label_field,
+        "state": COMPLETE,
+        "started": time.time(),
+        "environment": environment(),
+    }
+    virtual = ("cls", "type", "method")  # FiftyOne's own
+    given = {name: value for name, value in {**known, **record}.items() if name not in virtual}
+    config = RunConfig(**given)
+    config.method = f"{_METHOD}{task}"
     if dataset.has_run(key):
         dataset.update_run_config(key, config)
     else:

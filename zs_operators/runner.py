@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from zs_operators import fields, provenance
+from zs_operators import fields, provenance, run_parameters
 from zs_operators.errors import FieldError, InvalidInputError, MediaError, RunError
 from zs_operators.reading import read_ahead, validate_workers
 from zs_operators.report import LABELED, MODEL_ERROR, OUT_OF_MEMORY, Progress, RunReport
@@ -152,6 +152,7 @@ class Run:
         self.state = provenance.RUNNING
         self.started = time.time()
         self.todo_ids, self.todo_sources, self.total = self._select(sources)
+        self._scope = {"num_samples": self.total, **run_parameters.scope(samples)}
 
     @property
     def run_key(self) -> str:
@@ -176,10 +177,8 @@ class Run:
             RunError: if every sample failed
             MediaError: of the first failed sample, with ``on_error="raise"``
         """
-        self.target.declare(
-            f"Run {self.run_key} of zs-operators "
-            f"({self.record.get('model', {}).get('name', 'model')})"
-        )
+        described = {"task": self.task.name, "started": self.started, **self.record}
+        self.target.declare(provenance.describe(self.run_key, described))
         self._save_record()
         begun = time.perf_counter()
         chunk = _Chunk()
@@ -377,6 +376,7 @@ class Run:
             "signature": self.signature,
             "state": self.state,
             "started": self.started,
+            "samples": self._scope,
             "environment": provenance.environment(),
             "report": self.report().to_dict(),
             "batch_size": self.budget.size,

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from zs_operators import fields, mask_files, mask_labels
+from zs_operators import fields, mask_files, mask_labels, provenance
 from zs_operators.classification import Classes, parse_classes, prompt_warnings
 from zs_operators.embeddings import MODES
 from zs_operators.mask_target import PROMPT_IDS, MaskLabels, MaskTarget
@@ -18,6 +18,7 @@ from zs_operators.prompt_fields import ExistingPrompts, read_prompts
 from zs_operators.proposal_loading import DEFAULT_PROPOSER
 from zs_operators.region_fields import images_of
 from zs_operators.report import LABELED, NO_PROMPTS, NOTHING_FOUND, Progress, RunReport
+from zs_operators.run_parameters import recorded
 from zs_operators.runner import Run, RunOptions
 from zs_operators.sam_loading import DEFAULT_SAM
 from zs_operators.samples import check_samples
@@ -221,6 +222,7 @@ def iter_segment(
     **options: Any,
 ) -> Generator[Progress, None, RunReport]:
     """Like :func:`segment`, as a generator that yields :class:`Progress` after each chunk."""
+    parameters = recorded(locals())
     from zs_operators.device import BatchBudget, resolve_batch_size
 
     given = prompts not in (EVERYTHING, PROPOSALS)
@@ -294,7 +296,11 @@ def iter_segment(
             "output_dir": output_dir,
             "semantic_field": semantic_field,
         },
-        details=details,
+        details={
+            **details,
+            "parameters": parameters,
+            "source": provenance.source(samples, prompts) if given else None,
+        },
         budget=BatchBudget(
             segmenter.batch_size if batch_size == "auto" else resolve_batch_size(batch_size),
             device=segmenter.sam.device,

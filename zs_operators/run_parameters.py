@@ -1,0 +1,96 @@
+"""The arguments of a run as plain JSON, so that its record alone can repeat it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from zs_operators.class_files import has_known_suffix
+from zs_operators.weights_files import CONFIG_NAME
+
+if TYPE_CHECKING:
+    from fiftyone.core.collections import SampleCollection
+
+#: Stands for what JSON cannot hold: ``{"object": "<name of its type>"}``.
+OBJECT = "object"
+HIDDEN = "***"
+#: A view that takes more text than this is not recorded: its samples are those the run has marked.
+MAX_STAGES_CHARS = 200_000
+
+# Nobody repeats these: the first is the data, the second is only shown
+_NOT_RECORDED = ("samples", "progress", "options")
+_MODELS = ("model", "clip", "proposals")
+_FILES = ("weights", "clip_weights", "proposal_weights")
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_SECRET_QUERY = re.compile(
+    r"(?<=[?&])([\w.-]*(?:token|key|secret|password|signature|credential|sig|auth)[\w.-]*=)[^&\s#]+",
+    re.IGNORECASE,
+)
+
+
+def recorded(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record keeps of the arguments of a public function.
+
+    Args:
+        arguments: by name, those in a mapping called ``options`` among them. Class names are left
+            to the record's vocabulary; only where they came from is kept, if it has a name.
+    """
+    found = {**arguments, **arguments.get("options", {})}
+    found = {name: value for name, value in found.items() if name not in _NOT_RECORDED}
+    if "classes" in found:
+        found["classes"] = _source_of_classes(found["classes"])
+    for name in found:
+        if _is_path(name, found[name]):
+            # Another process has another working directory
+            found[name] = os.path.abspath(os.path.expanduser(found[name]))
+    return {name: plain(value) for name, value in found.items()}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it, without secrets; ``{"object": …}`` for what JSON has not."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str | os.PathLike):
+        return without_secrets(os.fspath(value))
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(one) for one in value]
+    if hasattr(value, "item"):  # a number of numpy or torch
+        return value.item()
+    return {OBJECT: type(value).__name__}
+
+
+def without_secrets(text: str) -> str:
+    """Text whose URLs have lost their users, passwords, tokens and keys."""
+    return _SECRET_QUERY.sub(rf"\g<1>{HIDDEN}", _USER_INFO.sub(HIDDEN, text))
+
+
+def scope(samples: SampleCollection) -> dict[str, Any]:
+    """Which samples a run was given: the stages of the view as JSON text, None if it is long."""
+    from bson import json_util
+
+    stages = json_util.dumps(samples.view()._serialize())
+    return {
+        "dataset": samples._root_dataset.name,
+        "stages": stages if len(stages) <= MAX_STAGES_CHARS else None,
+    }
+
+
+def _source_of_classes(classes: Any) -> str | None:
+    if isinstance(classes, os.PathLike) or (isinstance(classes, str) and has_known_suffix(classes)):
+        return os.path.abspath(os.path.expanduser(classes))
+    return classes if isinstance(classes, str) else None
+
+
+def _is_path(name: str, value: Any) -> bool:
+    if not isinstance(value, str | os.PathLike) or "://" in os.fspath(value):
+        return False
+    if name in _MODELS:
+        return os.path.isfile(os.path.join(os.path.expanduser(value), CONFIG_NAME))
+    if name in _FILES:
+        # A tag may be called like a folder that happens to be here
+        return not isinstance(value, str) or os.sep in value or os.path.isfile(value)
+    return name == "output_dir"
