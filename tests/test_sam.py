@@ -20,6 +20,7 @@ from segment_anything.modeling import (
 )
 from torch import nn
 
+from zs_operators import sam_attention
 from zs_operators.errors import InvalidInputError, UnknownModelError, WeightsError
 from zs_operators.masks import MaskResizer
 from zs_operators.sam import Prompts, SamModel, load_sam
@@ -170,8 +171,11 @@ def test_chunks_and_company_change_nothing(sam, library):
 
 
 @pytest.mark.parametrize("global_attention", [(), (0, 1)])
-def test_fused_attention_is_the_library_s(global_attention):
+@pytest.mark.parametrize("rows", [1, 5, 1000])
+def test_fused_attention_is_the_library_s(global_attention, rows, monkeypatch):
     library = tiny_vit(global_attention)
+    patches, heads = 16, 2
+    monkeypatch.setattr(sam_attention, "_BIAS_BYTES", rows * patches**3 * heads * 4)
     image = picture(140, 256)
     predictor = SamPredictor(library)
     predictor.set_image(image)
