@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from zs_operators.errors import ZeroShotError
     from zs_operators.evaluation.records import load_evaluation
     from zs_operators.evaluation.report import EvaluationReport
+    from zs_operators.evaluation.running import evaluate, iter_evaluate
+    from zs_operators.evaluation.temperature import apply_temperature
     from zs_operators.fields import check_label_field
     from zs_operators.prompt_lab import PromptLab
     from zs_operators.region_detector import RegionDetector
@@ -49,6 +51,7 @@ _HOMES = {
     "SamSegmenter": "sam_segmenter",
     "Vocabulary": "vocabulary",
     "ZeroShotError": "errors",
+    "apply_temperature": "evaluation.temperature",
     "apply_thresholds": "thresholds",
     "check_label_field": "fields",
     "check_samples": "samples",
@@ -57,8 +60,10 @@ _HOMES = {
     "delete_vocabulary": "saved_vocabularies",
     "detect": "detection",
     "error_view": "analysis",
+    "evaluate": "evaluation.running",
     "iter_detect": "detection",
     "iter_classify": "classification",
+    "iter_evaluate": "evaluation.running",
     "iter_segment": "segmentation",
     "list_vocabularies": "saved_vocabularies",
     "load_clip": "clip",
@@ -90,6 +95,7 @@ __all__ = [
     "Vocabulary",
     "ZeroShotError",
     "__version__",
+    "apply_temperature",
     "apply_thresholds",
     "check_label_field",
     "check_samples",
@@ -98,8 +104,10 @@ __all__ = [
     "delete_vocabulary",
     "detect",
     "error_view",
+    "evaluate",
     "iter_classify",
     "iter_detect",
+    "iter_evaluate",
     "iter_segment",
     "list_vocabularies",
     "load_clip",

@@ -40,12 +40,13 @@ class NameMatch:
         predictions, ground_truth: names that are evaluated under another, and which; None is no
             label
         names: the same for the report, with what has no counterpart
-        parents: the parent of each class that has one
+        evaluated: all that names count as
     """
 
     predictions: Mapping[str, str | None]
     ground_truth: Mapping[str, str]
     names: Names
+    evaluated: frozenset[str] = frozenset()
 
     def of_prediction(self, name: str | None) -> str | None:
         """What a predicted name counts as."""
@@ -56,20 +57,33 @@ class NameMatch:
         return self.ground_truth.get(name, name)
 
     def of_any(self, names: Iterable[str]) -> set[str]:
-        """What names that a person wrote count as, on whichever side they are."""
-        return {self.of_truth(self.of_prediction(name) or name) for name in names}
+        """What names that a person wrote count as, on whichever side and in whatever spelling."""
+        spelled = _Spellings(self.evaluated)
+        found = {self.of_truth(self.of_prediction(name) or name) for name in names}
+        return {spelled.find(name) or name for name in found}
 
 
-def check_names(names: object) -> None:
-    """Raises ``InvalidInputError`` unless ``names`` is "auto", "exact" or a mapping of names."""
+def parse_names(names: object) -> str | dict[str, str]:
+    """The words "auto" and "exact", or a mapping of names, which may come as a list of entries.
+
+    Raises:
+        InvalidInputError: if ``names`` is none of these
+    """
     if names in (AUTO, EXACT):
-        return
-    is_mapping = isinstance(names, Mapping)
-    if not is_mapping or not all(isinstance(x, str) for pair in names.items() for x in pair):
+        return names
+    found = names
+    if isinstance(names, (list, tuple)):
+        is_entry = [
+            isinstance(one, Mapping) and {"name", "evaluated_as"} <= set(one) for one in names
+        ]
+        found = {one["name"]: one["evaluated_as"] for one in names} if all(is_entry) else None
+    is_mapping = isinstance(found, Mapping)
+    if not is_mapping or not all(isinstance(x, str) for pair in found.items() for x in pair):
         raise InvalidInputError(
             f"names={names!r} must be {AUTO!r}, {EXACT!r}, or a mapping of predicted names to "
             'those of ground truth, such as {"automobile": "car"}.'
         )
+    return dict(found)
 
 
 def match_names(
@@ -99,7 +113,7 @@ def match_names(
     Raises:
         InvalidInputError: if ``names`` or ``roll_up`` cannot be used
     """
-    check_names(names)
+    names = parse_names(names)
     possible = set(predicted) | (set() if vocabulary is None else set(vocabulary.labels))
     rolled = _roll_up(possible | set(truth), vocabulary, roll_up)
     given = names if isinstance(names, Mapping) else {}
@@ -135,6 +149,7 @@ def match_names(
             tuple(sorted(n for n in predicted if mine[n] not in theirs.values())),
             tuple(sorted(n for n in truth if theirs[n] not in mine.values())),
         ),
+        frozenset({*mine.values(), *theirs.values()}),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zs_operators import provenance
+from zs_operators import provenance, run_parameters
 from zs_operators.errors import InvalidInputError
 from zs_operators.evaluation.report import EvaluationReport
 
@@ -17,9 +17,8 @@ TASK = "evaluate"
 def save_evaluation(samples: SampleCollection, report: EvaluationReport) -> str:
     """Stores a report with the dataset; returns the key of its run."""
     record = {
-        "task": TASK,
-        "state": provenance.COMPLETE,
-        "environment": provenance.environment(),
+        "samples": {"num_samples": report.counts["samples"], **run_parameters.scope(samples)},
+        "source": provenance.source(samples, report.predictions),
         **report.to_dict(),
     }
     return provenance.save(samples, TASK, report.eval_key, record)
