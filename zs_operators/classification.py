@@ -55,6 +55,7 @@ class ClassifyTask:
         self.reject_label = reject_label
         self.store = store
         self.reused = 0
+        self.num_classes = len(classifier.vocabulary.labels)
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -82,6 +83,11 @@ class ClassifyTask:
         label = build(result, run=run, reject_label=self.reject_label)
         outcome = REJECTED if result.rejected_by is not None else LABELED
         return label, outcome, [score.label for score in result.kept]
+
+    @staticmethod
+    def scores(result: Any) -> Sequence[Any]:
+        """Of the label that wins, for the run's own judgement."""
+        return () if result.rejected_by is not None else (result.best,)
 
 
 def classify(

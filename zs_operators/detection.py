@@ -78,6 +78,7 @@ class DetectTask:
         self.detector = detector
         self.stored = stored
         self.reused = 0
+        self.num_classes = len(detector.vocabulary.labels)
         self.update_source = update_source
         self.reject_label = reject_label
         self._refused: Counter[str] = Counter()
@@ -137,6 +138,11 @@ class DetectTask:
         if source is not None and not source.boxes_rel:
             return value, NO_PROMPTS, ()
         return value, LABELED if prediction.detections else NOTHING_FOUND, names
+
+    @staticmethod
+    def scores(result: tuple[DetectPrediction, ExistingBoxes | None]) -> Sequence[Any]:
+        """Of the boxes that have a name, for the run's own judgement."""
+        return [item for item in result[0].detections if item.rejected_by is None]
 
 
 def detect(
@@ -283,7 +289,7 @@ def iter_detect(
         },
         details={
             **details,
-            "parameters": parameters,
+            "parameters": {**parameters, **asdict(parsed)},
             "source": provenance.source(samples, regions) if existing else None,
             "model_details": clip.describe(),
             "proposer_details": proposer.describe() if proposer else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 LABELED = "labeled"
 REJECTED = "rejected"
@@ -24,6 +25,13 @@ FAILURES = (
     OUT_OF_MEMORY,
     MODEL_ERROR,
 )
+
+#: Numbers of a run's judgement of itself that its table shows, in words.
+_SANITY = {
+    "mean_confidence": "mean confidence",
+    "close_share": "close calls, share",
+    "label_entropy": "evenness of labels",
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,9 @@ class RunReport:
         resumed: samples that an earlier, unfinished call had already done
         reused: samples whose embeddings were stored, so that their images were not encoded again
         cancelled: whether the run was stopped before the last sample
+        sanity: the run's own judgement of its labels, as far as it needs no truth: their commonest
+            one and its share, mean confidence, share of close calls and of rejected images, and
+            entropy of the histogram between 0 and 1; see :func:`zs_operators.sanity_check`
         warnings: what the person should know, one sentence each
     """
 
@@ -82,6 +93,7 @@ class RunReport:
     resumed: int = 0
     reused: int = 0
     cancelled: bool = False
+    sanity: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -108,6 +120,9 @@ class RunReport:
             rows.append(("embeddings reused", f"{self.reused:,}"))
         rows.append(("seconds", f"{self.seconds.get('total', 0.0):.1f}"))
         rows.append(("images/s", f"{self.images_per_second:.1f}"))
+        for name, words in _SANITY.items():
+            if self.sanity.get(name) is not None:
+                rows.append((words, f"{self.sanity[name]:.2f}"))
         top = sorted(self.labels.items(), key=lambda item: (-item[1], item[0]))[:10]
         rows += [(f"  {name}", f"{n:,}") for name, n in top]
         if len(self.labels) > len(top):

@@ -90,6 +90,7 @@ class RescoringRun(Run):
             documents = [build(one, self.signature, reject_label) for one in predictions]
             write_values(self.samples, self.target.name, dict(zip(ids, documents, strict=True)))
         for one in predictions:
+            self.tally.add(self.task.scores(one))
             self.counts[LABELED if one.rejected_by is None else REJECTED] += 1
         self.label_counts.update(
             score.label for one in predictions if one.rejected_by is None for score in one.kept

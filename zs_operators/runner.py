@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zs_operators import fields, provenance, run_parameters
+from zs_operators.analysis.suspicions import CertaintyTally, findings_of_run
 from zs_operators.errors import FieldError, InvalidInputError, MediaError, RunError
 from zs_operators.reading import read_ahead, validate_workers
 from zs_operators.report import LABELED, MODEL_ERROR, OUT_OF_MEMORY, Progress, RunReport
@@ -147,6 +148,7 @@ class Run:
         self.warnings = list(warnings)
         self.counts: Counter[str] = Counter()
         self.label_counts: Counter[str] = Counter()
+        self.tally = CertaintyTally()
         self.seconds: Counter[str] = Counter(seconds or {})
         self.failed_before: set[str] = set()
         self.state = provenance.RUNNING
@@ -220,6 +222,12 @@ class Run:
         """The report of the run as it stands."""
         done = sum(self.counts.values())
         busy = self.seconds.get("total", 0.0)
+        findings = findings_of_run(
+            self.tally,
+            self.label_counts,
+            self.counts,
+            getattr(self.task, "num_classes", None),
+        )
         report = RunReport(
             run_key=self.run_key,
             task=self.task.name,
@@ -231,7 +239,8 @@ class Run:
             resumed=self.resumed,
             reused=getattr(self.task, "reused", 0),
             cancelled=self.state == provenance.CANCELLED,
-            warnings=(*self.warnings, *self.task.warnings),
+            sanity=findings.short(),
+            warnings=(*self.warnings, *self.task.warnings, *findings.warnings()),
         )
         return replace(report, error_field=self._error_field) if report.num_failed else report
 
@@ -341,6 +350,8 @@ class Run:
             self._fail(chunk, sample_id, error)
             return
         chunk.labels[sample_id] = label
+        if hasattr(self.task, "scores"):
+            self.tally.add(self.task.scores(result))
         if sample_id in self.failed_before:
             chunk.errors[sample_id] = None
         self.counts[outcome] += 1
