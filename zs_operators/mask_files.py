@@ -136,6 +136,19 @@ def remove_stale(folder: Path, keep_signature: str) -> None:
         folder.rmdir()  # refused unless empty
 
 
+def masks_of(folder: Path, signature: str) -> list[Path]:
+    """The masks that a run has left in an image's folder.
+
+    Args:
+        folder: of the image's masks; may not exist
+        signature: of the run
+    """
+    with contextlib.suppress(OSError):
+        named = [(path, _OURS.fullmatch(path.name)) for path in folder.iterdir()]
+        return [path for path, found in named if found and found[1] == signature[:_RUN_DIGITS]]
+    return []
+
+
 def _deepest_known(path: Path) -> Path:
     """The path, or that of its parents which is there."""
     for one in (path, *path.parents):
