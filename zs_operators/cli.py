@@ -80,6 +80,10 @@ def build_parser() -> argparse.ArgumentParser:
     from zs_operators.sweep_command import add_sweep_command
 
     add_sweep_command(commands)
+    from zs_operators.runs_command import add_runs_command
+
+    for action in add_runs_command(commands):
+        _add_traceback(action)
     for command in commands.choices.values():
         _add_traceback(command)
     return parser
