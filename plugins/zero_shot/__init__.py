@@ -10,15 +10,19 @@ except ImportError:  # a linked or downloaded folder: the package lies at its ro
 
 from .classify import Classify
 from .detect import Detect
+from .evaluation_panel import EvaluationPanel
 from .outcomes import ShowOutcomes, StopRun
 from .prompt_lab import PromptLabPanel
+from .review import Review
 from .segment import Segment
 
 
 def register(p):
     p.register(Classify)
     p.register(Detect)
+    p.register(EvaluationPanel)
     p.register(PromptLabPanel)
+    p.register(Review)
     p.register(Segment)
     p.register(ShowOutcomes)
     p.register(StopRun)

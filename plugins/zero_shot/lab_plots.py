@@ -1,4 +1,4 @@
-"""A version of the Prompt Lab as the App's plots and tables draw it."""
+"""What the App's plots and tables draw, and a version of the Prompt Lab in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 BINS = 20
 _PROMPTS_SHOWN = 10
-_COLOR = "#ff6d04"
+COLOR = "#ff6d04"
 
 
 def name_of(label: str | None) -> str:
@@ -23,29 +23,20 @@ def labels(version: LabVersion) -> list[dict[str, Any]]:
     """Bars: images of each label, rejected ones last."""
     histogram = version.histogram()
     names = [name_of(label) for label in histogram]
-    return [_bars(names, list(histogram.values()))]
+    return [bars(names, list(histogram.values()))]
 
 
 def margins(version: LabVersion) -> list[dict[str, Any]]:
     """Bars: how far labels lead."""
     counts, edges = version.distribution("margin", BINS)
     middles = (edges[:-1] + edges[1:]) / 2
-    return [_bars([round(float(x), 3) for x in middles], counts.tolist())]
+    return [bars([round(float(x), 3) for x in middles], counts.tolist())]
 
 
 def confusion(version: LabVersion) -> list[dict[str, Any]]:
     """Cells: ground truth down, labels across."""
     found = version.confusion()
-    return [
-        {
-            "type": "heatmap",
-            "z": found.counts.tolist(),
-            "x": [name_of(label) for label in found.labels],
-            "y": list(found.truth),
-            "colorscale": "Oranges",
-            "showscale": False,
-        }
-    ]
+    return heatmap(found.counts.tolist(), list(map(name_of, found.labels)), list(found.truth))
 
 
 def stealing(pairs: list[Stealing]) -> list[dict[str, Any]]:
@@ -89,5 +80,11 @@ def layout(title: str, height: int = 280) -> dict[str, Any]:
     }
 
 
-def _bars(x: list, y: list[int]) -> dict[str, Any]:
-    return {"type": "bar", "x": x, "y": y, "marker": {"color": _COLOR}}
+def heatmap(z: list[list[int]], x: list[str], y: list[str]) -> list[dict[str, Any]]:
+    """Cells that can be clicked: rows ``y`` from below, columns ``x``."""
+    look = {"colorscale": "Oranges", "showscale": False}
+    return [{"type": "heatmap", "z": z, "x": x, "y": y, **look}]
+
+
+def bars(x: list, y: list[float]) -> dict[str, Any]:
+    return {"type": "bar", "x": x, "y": y, "marker": {"color": COLOR}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fiftyone as fo
 import pytest
 
+import zs_operators as zs
 from zs_operators.analysis.error_kinds import ERROR_KINDS, ErrorKind
 from zs_operators.analysis.error_views import error_view
 from zs_operators.analysis.saved_views import save_error_views
@@ -96,6 +97,37 @@ class TestImages:
         ]
 
 
+def test_all_other_classes(images):
+    def ask(**pair):
+        arguments = {"predictions": "said", "ground_truth": "truth"}
+        return names(error_view(images, "confused", **arguments, **pair))
+
+    assert ask(truth="cat", label="(others)") == ["wrong", "rejected", "renamed", "failed"]
+    assert ask(truth="(others)", label="dog") == ["wrong", "without_truth"]
+    with pytest.raises(InvalidInputError, match="at least one"):
+        ask(truth="(others)", label="(others)")
+
+
+def test_names_that_an_evaluation_brought_together(images):
+    images.match_tags("very_wrong").set_values("said.label", ["Cats"])
+    names_of = {"names": {"Cats": "cat"}, "progress": False}
+    report = zs.evaluate(images, "said", "truth", eval_key="check", **names_of)
+    assert [item.evaluated_as for item in report.names.renamed] == ["cat"]
+    view = error_view(images, "confused", eval_key="check", truth="dog", label="cat")
+    assert names(view) == ["very_wrong", "unsure_wrong"]
+    assert report.confusion.matrix.max() == 2
+    wrong = error_view(images, "confident_mistakes", eval_key="check")
+    assert names(wrong) == ["very_wrong", "wrong"]
+
+
+def test_an_evaluation_of_some_images_shows_no_others(images):
+    some = images.match_tags(["wrong", "right"])
+    zs.evaluate(some, "said", "truth", eval_key="check", progress=False)
+    arguments = {"eval_key": "check", "truth": "dog", "label": "cat"}
+    assert names(error_view(images, "confused", **arguments)) == []
+    assert names(error_view(images, "confident_mistakes", eval_key="check")) == ["wrong"]
+
+
 def test_mistakes_without_evaluation_need_truth(images):
     view = error_view(images, "confident_mistakes", predictions="said", ground_truth="truth")
     assert "without_truth" not in names(view)
@@ -166,6 +198,21 @@ class TestBoxes:
         assert view.values("said.detections.confidence") == [[0.8]]
         nothing = self.ask(boxes, by_eval, "confused", truth="(none)", label="dog")
         assert nothing.values("said.detections.confidence") == [[0.6, 0.2]]
+
+
+def test_every_cell_of_a_confusion_of_boxes_can_be_shown(boxes):
+    report = zs.evaluate(boxes, "said", "truth", eval_key="check", progress=False)
+    labels = report.confusion.labels
+    assert len(report.confusion.cells) == 4
+    for row, column, count in report.confusion.cells:
+        pair = {"truth": labels[row], "label": labels[column]}
+        view = error_view(boxes, "confused", eval_key="check", **pair)
+        shown = [view.count(f"{field}.detections") for field in ("truth", "said")]
+        assert shown == [0 if name == "(none)" else count for name in pair.values()]
+    taken = error_view(boxes, "confused", eval_key="check", truth="(others)", label="cat")
+    assert taken.values("said.detections.confidence") == [[0.8]]
+    wrong = error_view(boxes, "confused", eval_key="check", truth="cat", label="(others)")
+    assert wrong.values("truth.detections.label") == [["cat"], ["cat"]]
 
 
 def test_boxes_that_need_no_truth(boxes):

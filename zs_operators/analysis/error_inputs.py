@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from zs_operators.analysis.error_kinds import ERROR_KINDS, ErrorKind
 from zs_operators.errors import FieldError, InvalidInputError
+from zs_operators.fields import error_field
 from zs_operators.stored_scores import KINDS, kind_of
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 #: How FiftyOne's evaluations call what has no counterpart.
 NOTHING = "(none)"
+#: Stands for every class but the other one of a pair, and for nothing.
+OTHERS = "(others)"
 
 
 @dataclass(frozen=True)
@@ -54,19 +58,13 @@ class ErrorInputs:
     def path(self, attribute: str, field: str | None = None) -> str:
         """Where an attribute of the labels is."""
         field = field or self.predictions
-        container = KINDS[label_type(self.samples, field)]
+        container = KINDS.get(label_type(self.samples, field))
         return ".".join(part for part in (field, container, attribute) if part)
 
-    @property
+    @cached_property
     def report(self) -> EvaluationReport | None:
         """Of :func:`zs_operators.evaluate`, if it made the evaluation."""
-        from zs_operators.evaluation.records import load_evaluation
-
-        if self.eval_key is None:
-            return None
-        with contextlib.suppress(InvalidInputError):
-            return load_evaluation(self.samples, self.eval_key)
-        return None
+        return None if self.eval_key is None else zs_report(self.samples, self.eval_key)
 
     def names(self, side: str, name: str) -> list[str | None]:
         """How the labels of a side spell what is evaluated under ``name``.
@@ -121,6 +119,10 @@ def resolve(
                 f"{predictions!r} holds {given} and {field!r} holds {kind_of(samples, field)}: "
                 "boxes are compared with boxes, and classes of images with classes of images."
             )
+    if eval_key is not None and "ground_truth" in info.needs:
+        # What was not evaluated is neither right nor wrong
+        mark = f"{eval_key}_tp" if found.has_boxes else eval_key
+        return replace(found, samples=samples.exists(mark))
     return found
 
 
@@ -138,14 +140,29 @@ def evaluated_fields(
     if not samples.has_evaluation(eval_key):
         known = ", ".join(samples.list_evaluations()) or "none"
         raise FieldError(f"There is no evaluation {eval_key!r}; there is: {known}.")
-    config = samples.get_evaluation_info(eval_key).config
-    for given, own in ((predictions, config.pred_field), (ground_truth, config.gt_field)):
+    # Of lists FiftyOne's own evaluation is of their best labels, in a field made for it
+    report = zs_report(samples, eval_key)
+    if report is not None:
+        own_fields = (report.predictions, report.ground_truth)
+    else:
+        config = samples.get_evaluation_info(eval_key).config
+        own_fields = (config.pred_field, config.gt_field)
+    for given, own in zip((predictions, ground_truth), own_fields, strict=True):
         if given is not None and given != own:
             raise FieldError(
-                f"Evaluation {eval_key!r} is of {config.pred_field!r} and {config.gt_field!r}, "
-                f"not of {given!r}."
+                f"Evaluation {eval_key!r} is of {own_fields[0]!r} and {own_fields[1]!r}, not of "
+                f"{given!r}."
             )
-    return config.pred_field, config.gt_field
+    return own_fields
+
+
+def zs_report(samples: SampleCollection, eval_key: str) -> EvaluationReport | None:
+    """Of :func:`zs_operators.evaluate`, if it made the evaluation."""
+    from zs_operators.evaluation.records import load_evaluation
+
+    with contextlib.suppress(InvalidInputError):
+        return load_evaluation(samples, eval_key)
+    return None
 
 
 def label_type(samples: SampleCollection, field: str) -> str:
@@ -159,3 +176,25 @@ def label_type(samples: SampleCollection, field: str) -> str:
     if document is not None and document.__name__ == "Segmentation":
         return "Segmentation"
     return kind_of(samples, field)
+
+
+def kinds_for(samples: SampleCollection, predictions: str) -> list[ErrorKind]:
+    """Kinds of errors that these labels can have, of those that need at most ground truth."""
+    inputs = ErrorInputs(samples, predictions)
+    given = label_type(samples, predictions)
+    attributes = {
+        ErrorKind.CONFIDENT_MISTAKES: inputs.path("confidence"),
+        ErrorKind.LOW_MARGIN: inputs.path("margin"),
+        ErrorKind.REJECTED: inputs.path("rejected_by")
+        if inputs.has_boxes
+        else f"{predictions}.rejected_by",
+        ErrorKind.POOR_MASKS: inputs.path("predicted_iou"),
+        ErrorKind.FAILED: error_field(predictions),
+    }
+    return [
+        kind
+        for kind, info in ERROR_KINDS.items()
+        if given in info.label_types
+        and set(info.needs) <= {"ground_truth"}
+        and (kind not in attributes or samples.get_field(attributes[kind]) is not None)
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from zs_operators.analysis.error_inputs import NOTHING, ErrorInputs, resolve
+from zs_operators.analysis.error_inputs import NOTHING, OTHERS, ErrorInputs, resolve
 from zs_operators.analysis.error_kinds import ERROR_KINDS, ErrorKind, parse_kind
 from zs_operators.analysis.label_expressions import best, has_name, is_labeled
 from zs_operators.analysis.matched_boxes import BoxPair, box_pairs, select_boxes
@@ -40,7 +40,8 @@ def error_view(
     "low_margin"            labels that barely lead, closest first; margins, which every run keeps
     "rejected"              what a threshold or the background took
     "confused"              ``truth`` taken for ``label``; ``ground_truth`` or ``eval_key``.
-                            ``"(none)"`` stands for no label or no object
+                            ``"(none)"`` stands for no label or no object, ``"(others)"`` for
+                            every other class and for none
     "missed_objects"        objects without a box of their class; ``ground_truth`` or ``eval_key``
     "misnamed_boxes"        boxes in the right place with another name; the same
     "poor_masks"            masks of low predicted IoU or stability, worst first
@@ -138,21 +139,37 @@ def _rejected(inputs: ErrorInputs) -> DatasetView:
 
 def _confused(inputs: ErrorInputs) -> DatasetView:
     samples, truth, label = inputs.samples, inputs.truth, inputs.label
+    if truth == label == OTHERS:
+        raise InvalidInputError("Name at least one of the two classes in truth= and label=.")
     if inputs.has_boxes:
-        true, said = inputs.names("ground truth", truth), inputs.names("predictions", label)
         # A pair of two names is found only where boxes are matched whatever their names
-        found = [pair for pair in _by_place(inputs) if pair.truth in true and pair.label in said]
+        found = [pair for pair in _by_place(inputs) if _is_pair(inputs, pair)]
         return select_boxes(samples, found, (inputs.ground_truth, inputs.predictions))
-    is_true = (
-        ~best(samples, inputs.ground_truth, "label").exists()
-        if truth == NOTHING
-        else has_name(samples, inputs.ground_truth, inputs.names("ground truth", truth))
-    )
     labeled = is_labeled(samples, inputs.predictions)
-    if label == NOTHING:
-        return samples.match(is_true & ~labeled)
     name = best(samples, inputs.predictions, "label")
-    return samples.match(is_true & labeled & name.is_in(inputs.names("predictions", label)))
+
+    def is_true(truth: str) -> ViewExpression:
+        if truth == NOTHING:
+            return ~best(samples, inputs.ground_truth, "label").exists()
+        return has_name(samples, inputs.ground_truth, inputs.names("ground truth", truth))
+
+    def is_said(label: str) -> ViewExpression:
+        if label == NOTHING:
+            return ~labeled
+        return labeled & name.is_in(inputs.names("predictions", label))
+
+    if truth == OTHERS:
+        return samples.match(is_said(label) & ~is_true(label))
+    if label == OTHERS:
+        return samples.match(is_true(truth) & ~is_said(truth))
+    return samples.match(is_true(truth) & is_said(label))
+
+
+def _is_pair(inputs: ErrorInputs, pair: BoxPair) -> bool:
+    truth, label = inputs.truth, inputs.label
+    is_true = pair.truth in inputs.names("ground truth", label if truth == OTHERS else truth)
+    is_said = pair.label in inputs.names("predictions", truth if label == OTHERS else label)
+    return is_true is (truth != OTHERS) and is_said is (label != OTHERS)
 
 
 def _missed_objects(inputs: ErrorInputs) -> DatasetView:

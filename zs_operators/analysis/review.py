@@ -19,6 +19,7 @@ from zs_operators.analysis.reviewed_labels import (
     NewReviews,
     check_reviewed_field,
     read_reviews,
+    reviewed_boxes,
     write_reviews,
 )
 from zs_operators.errors import FieldError, InvalidInputError
@@ -200,7 +201,7 @@ def _not_reviewed(
     path = f"{reviewed_field}.detections.source_id"
     if samples.get_field(path) is None or label_type(samples, label_field) != "Detections":
         return samples
-    done = samples.distinct(path)
+    done = reviewed_boxes(samples, reviewed_field)
     return samples.exclude_labels(ids=done, fields=label_field) if done else samples
 
 

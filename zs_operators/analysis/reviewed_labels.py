@@ -117,6 +117,18 @@ def read_reviews(samples: SampleCollection, new: NewReviews) -> dict[str, list[R
     return found
 
 
+def reviewed_boxes(samples: SampleCollection, field: str) -> list[str]:
+    """Ids of the predicted boxes that were reviewed."""
+    columns = samples.exists(field).values(
+        [f"{field}.detections.source_id", f"{field}.{DISCARDED}"]
+    )
+    found: list[str] = []
+    for named, dropped in zip(*columns, strict=True):
+        found += named or ()
+        found += [one["source_id"] for one in dropped or ()]
+    return found
+
+
 def write_reviews(
     samples: SampleCollection,
     found: Mapping[str, list[Review]],
@@ -212,3 +224,5 @@ def _declare(dataset: fo.Dataset, field: str, is_boxes: bool) -> None:
     for name, kind in ATTRIBUTES.items():
         if dataset.get_field(f"{prefix}.{name}") is None:
             dataset.add_sample_field(f"{prefix}.{name}", getattr(fo, kind))
+    if is_boxes and dataset.get_field(f"{field}.{DISCARDED}") is None:
+        dataset.add_sample_field(f"{field}.{DISCARDED}", fo.ListField, subfield=fo.DictField)
