@@ -8,44 +8,9 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 import zs_operators as zs
+from tests.made_up_runs import CLASSES, lists, record_run
 from zs_operators import provenance
 from zs_operators.errors import FieldError, InvalidInputError, SamplesError
-from zs_operators.vocabulary import Vocabulary
-
-CLASSES = ["bird", "car", "cat", "dog"]
-SCALE = 5.0
-
-
-@pytest.fixture
-def photos(dataset):
-    """60 samples with logits of a made-up run in ``guess``; its truth is in ``truth``."""
-    rng = np.random.default_rng(7)
-    numbers = rng.choice(4, size=60, p=[0.5, 0.3, 0.1, 0.1])
-    logits = rng.normal(size=(60, 4)) * SCALE
-    logits[np.arange(60), numbers] += SCALE
-    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    dataset.add_samples(
-        fo.Sample(
-            filepath=f"/nowhere/{i}.png",
-            truth=fo.Classification(label=CLASSES[numbers[i]]),
-            guess=fo.Classification(
-                label=CLASSES[p[i].argmax()], confidence=p[i].max(), logits=logits[i]
-            ),
-        )
-        for i in range(60)
-    )
-    record_run(dataset, "guess", CLASSES)
-    return dataset
-
-
-def record_run(dataset, field, classes, **record):
-    record = {
-        "vocabulary": Vocabulary.parse(classes).to_dict(),
-        "options": {"temperature": None, "multi_label": False},
-        "model": {"name": "made up", "logit_bias": None},
-        **record,
-    }
-    provenance.save(dataset, "classify", field, record)
 
 
 def columns(dataset, field="guess"):
@@ -301,17 +266,6 @@ def test_an_error_of_fiftyone_leaves_nothing_behind(photos, monkeypatch):
         zs.evaluate(photos, "guess", "truth", eval_key="ev")
     assert photos.list_evaluations() == []
     assert not photos.has_field("ev")
-
-
-def lists(dataset, field, rows):
-    dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Classifications)
-    labels = [
-        fo.Classifications(
-            classifications=[fo.Classification(label=n, confidence=c) for n, c in row]
-        )
-        for row in rows
-    ]
-    dataset.set_values(field, labels)
 
 
 def test_lists_of_the_k_best(photos):
