@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zs_operators.classification import Classes, iter_classify, parse_classes
-from zs_operators.classifier import ZeroShotClassifier
+from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
 from zs_operators.embedding_upkeep import stored_models
 from zs_operators.embeddings import EmbeddingStore
 from zs_operators.errors import FieldError, InvalidInputError, WeightsError
@@ -103,20 +103,33 @@ class PromptLab:
         *,
         templates: str | Sequence[str] = "simple",
         background: Sequence[str] | None = None,
+        min_confidence: float | None = None,
+        min_margin: float | None = None,
+        min_cosine: float | None = None,
     ) -> LabVersion:
         """Labels of all images under other words, as a new version.
 
         Args:
-            classes, templates, background: see :func:`zs_operators.classify`; labels are those it
-                writes with its other options left alone
+            classes, templates, background, min_confidence, min_margin, min_cosine: see
+                :func:`zs_operators.classify`; labels are those it writes with its other options
+                left alone
 
         Raises:
-            VocabularyError: if the words cannot be used; versions stay as they were
+            InvalidInputError: if the words or thresholds cannot be used; versions stay as they were
         """
         vocabulary = parse_classes(
             self.samples, classes, templates=templates, background=background
         )
-        columns = self._score(vocabulary)
+        limits = {
+            name: value
+            for name, value in (
+                ("min_confidence", min_confidence),
+                ("min_margin", min_margin),
+                ("min_cosine", min_cosine),
+            )
+            if value is not None
+        }
+        columns = self._score(vocabulary, ClassifyOptions(**limits))
         before = self.version
         version = LabVersion(
             vocabulary=vocabulary,
@@ -124,6 +137,7 @@ class PromptLab:
             **columns,
             truth=self._truth,
             changed=np.zeros(len(self.ids), bool),
+            limits=limits,
         )
         version = replace(
             version,
@@ -177,6 +191,7 @@ class PromptLab:
             yield from iter_classify(
                 self.samples,
                 self.version.vocabulary,
+                **self.version.limits,
                 label_field=label_field,
                 model=self.clip,
                 overwrite=overwrite,
@@ -185,9 +200,9 @@ class PromptLab:
             )
         )
 
-    def _score(self, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
+    def _score(self, vocabulary: Vocabulary, options: ClassifyOptions) -> dict[str, np.ndarray]:
         """Columns of a version, computed in chunks so that memory does not grow."""
-        classifier = ZeroShotClassifier(self._texts, vocabulary)
+        classifier = ZeroShotClassifier(self._texts, vocabulary, options)
         rows = self._prompt_vectors(classifier)
         parts: list[dict[str, np.ndarray]] = []
         wins = np.zeros(len(rows), np.int64)

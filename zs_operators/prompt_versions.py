@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,6 +81,7 @@ class LabVersion:
         prompt_wins: (R,) int64, to how many images each of :attr:`prompts` is the nearest
         truth: (N,) object names of the ground truth, None where there is none
         changed: (N,) bool, whether the label differs from the version before
+        limits: the thresholds of all labels that were set, as arguments of ``zs.classify``
     """
 
     vocabulary: Vocabulary
@@ -94,6 +95,7 @@ class LabVersion:
     prompt_wins: np.ndarray
     truth: np.ndarray
     changed: np.ndarray
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def labels(self) -> np.ndarray:
