@@ -80,6 +80,9 @@ def build_parser() -> argparse.ArgumentParser:
     from zs_operators.sweep_command import add_sweep_command
 
     add_sweep_command(commands)
+    from zs_operators.evaluate_command import add_evaluate_command
+
+    add_evaluate_command(commands)
     from zs_operators.runs_command import add_runs_command
 
     for action in add_runs_command(commands):
