@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -90,7 +91,7 @@ def _check(run: StoredRun, part: _Part, given: Mapping[str, Any]) -> None:
         if plan.path is None or expected is None:
             return  # loading fetches the file and compares it with the registry's
         path = Path(plan.path)
-        found = file_sha256(find_weights_file(path) if path.is_dir() else path)
+        found = _sha256(find_weights_file(path) if path.is_dir() else path)
     except (WeightsError, OSError) as error:
         raise WeightsError(f"Run {run.key!r} cannot be repeated: {error} {advice}") from error
     if found != expected:
@@ -98,3 +99,14 @@ def _check(run: StoredRun, part: _Part, given: Mapping[str, Any]) -> None:
             f"Run {run.key!r} cannot be repeated: {str(path)!r} holds other weights now (sha256 "
             f"{found[:12]}…, then {expected[:12]}…). {advice}"
         )
+
+
+def _sha256(file: Path) -> str:
+    """Of a file; read once, as a form asks at every keystroke."""
+    stat = file.stat()
+    return _sha256_of(str(file), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _sha256_of(path: str, size: int, changed: int) -> str:
+    return file_sha256(path)

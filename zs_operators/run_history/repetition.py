@@ -101,6 +101,16 @@ def arguments_of(run: StoredRun, changes: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def check_repeatable(run: StoredRun) -> None:
+    """Refuses a run that :func:`rerun` would refuse without changes; loads nothing.
+
+    Raises:
+        InvalidInputError: if the record does not tell all that is needed
+        WeightsError: if the weights are gone or are others now
+    """
+    arguments_of(run, {})
+
+
 def samples_of(run: StoredRun) -> SampleCollection:
     """The view that a run was given, else the samples that it has labelled or that failed."""
     import fiftyone.core.view as fov
