@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from zs_operators import fields, mask_files, mask_labels, provenance
@@ -298,7 +299,7 @@ def iter_segment(
         },
         details={
             **details,
-            "parameters": parameters,
+            "parameters": {**parameters, **asdict(masks), **(asdict(detect) if detect else {})},
             "source": provenance.source(samples, prompts) if given else None,
         },
         budget=BatchBudget(
