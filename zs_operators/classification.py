@@ -13,6 +13,8 @@ from zs_operators.class_files import has_known_suffix
 from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
 from zs_operators.embeddings import MODES, EmbeddingStore, image_key
 from zs_operators.errors import VocabularyError
+from zs_operators.heads import saved as heads
+from zs_operators.heads.identity import IMAGE
 from zs_operators.model_stores import image_store, with_stored_texts
 from zs_operators.option_checks import check_choice
 from zs_operators.progress import show_progress
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
     from zs_operators.clip import ClipModel
+    from zs_operators.heads.head import Head
 
 DEFAULT_LABEL_FIELD = "zs_classification"
 MAX_RECORDED_PROMPTS = 2_000
@@ -92,7 +95,7 @@ class ClassifyTask:
 
 def classify(
     samples: SampleCollection,
-    classes: Classes,
+    classes: Classes | None,
     *,
     progress: bool | Callable | None = None,
     **kwargs: Any,
@@ -103,7 +106,8 @@ def classify(
         samples: a dataset or view of images
         classes: class names as a list; a mapping ``{"car": ["car", "sedan"]}`` of synonyms; a
             ``.txt``, ``.yaml``, ``.json`` or ``.csv`` file; a :class:`Vocabulary`; or the name of
-            a vocabulary saved with the dataset or of a label field whose labels are the classes
+            a vocabulary saved with the dataset or of a label field whose labels are the classes;
+            None with a head, for the classes it was fitted for
         label_field ("zs_classification"): where to write ``Classification`` labels, or
             ``Classifications`` with ``top_k`` or ``multi_label``
         model ("clip-vit-b-32"): a registry name, an open_clip architecture or a loaded model
@@ -120,6 +124,8 @@ def classify(
         reject_label (None): label for rejected images; None writes a label without a name
         temperature (None): divide logits by this before softmax or sigmoid
         store_logits (False): keep all class logits, in the order of the classes
+        head (None): what labelled samples taught, of :func:`zs_operators.fit_head`: its name, its
+            file, or itself; for the same model, classes and prompts
         batch_size ("auto"): images per forward pass
         device ("auto"): ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``
         precision ("auto"): ``"fp32"``, ``"bf16"``, ``"fp16"``; of the image tower's weights
@@ -147,7 +153,7 @@ def classify(
 
 def iter_classify(
     samples: SampleCollection,
-    classes: Classes,
+    classes: Classes | None,
     *,
     label_field: str = DEFAULT_LABEL_FIELD,
     model: str | ClipModel = DEFAULT_CLIP,
@@ -162,6 +168,7 @@ def iter_classify(
     reject_label: str | None = None,
     temperature: float | None = None,
     store_logits: bool = False,
+    head: str | os.PathLike | Head | None = None,
     batch_size: int | str = "auto",
     device: str = "auto",
     precision: str = "auto",
@@ -192,6 +199,8 @@ def iter_classify(
         store_logits=store_logits,
     )
     run_options = RunOptions(workers=workers, overwrite=overwrite, resume=resume, on_error=on_error)
+    head = heads.resolve(samples, head)
+    classes = heads.classes_for(head, classes)
     vocabulary = parse_classes(samples, classes, templates=templates, background=background)
     label_type = "Classifications" if options.is_list else "Classification"
     fields.check_label_field(
@@ -203,7 +212,8 @@ def iter_classify(
     given = vocabulary.to_dict()
     vocabulary = with_neutral_prompts(vocabulary, clip, options)
     loaded = time.perf_counter()
-    classifier = ZeroShotClassifier(with_stored_texts(clip, embeddings), vocabulary, options)
+    texts = with_stored_texts(clip, embeddings)
+    classifier = ZeroShotClassifier(texts, vocabulary, options, head=head)
     encoded = time.perf_counter()
     decisive, details = prompt_record(vocabulary)
     store = None if embeddings == "off" else image_store(clip)
@@ -215,6 +225,7 @@ def iter_classify(
         record={
             "task": "classify",
             **decisive,
+            **heads.decisive(head),
             "options": vars(options),
             "reject_label": reject_label,
             "model": model_identity(clip),
@@ -224,6 +235,7 @@ def iter_classify(
             "vocabulary": given,
             "parameters": parameters,
             "model_details": clip.describe(),
+            "head_details": heads.described(head),
             "embeddings": embeddings,
         },
         budget=BatchBudget(
@@ -231,7 +243,11 @@ def iter_classify(
         ),
         options=run_options,
         seconds={"load": loaded - begun, "text": encoded - loaded},
-        warnings=[*vocabulary.warnings, *prompt_warnings(clip, vocabulary)],
+        warnings=[
+            *vocabulary.warnings,
+            *prompt_warnings(clip, vocabulary),
+            *heads.head_warnings(head, IMAGE),
+        ],
     )
     with contextlib.nullcontext() if store is None else store:
         return (yield from run.steps())

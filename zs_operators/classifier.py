@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from zs_operators.clip import ClipModel
+    from zs_operators.heads.head import Head
     from zs_operators.scoring import Decisions, Scores
     from zs_operators.vocabulary import Vocabulary
 
@@ -119,14 +120,24 @@ class ZeroShotClassifier:
         vocabulary: classes, templates and background prompts; encoded once, here. Thresholds of
             its classes go before those of the options
         options: how logits become labels
+        head (None): adds to the logits what labelled samples taught it
+
+    Raises:
+        InvalidInputError: if options or the head do not fit the vocabulary or the model
     """
 
     def __init__(
-        self, clip: ClipModel, vocabulary: Vocabulary, options: ClassifyOptions | None = None
+        self,
+        clip: ClipModel,
+        vocabulary: Vocabulary,
+        options: ClassifyOptions | None = None,
+        *,
+        head: Head | None = None,
     ) -> None:
         self.clip = clip
         self.vocabulary = vocabulary
         self.options = options or ClassifyOptions()
+        self.head = None if head is None else head.fitted_to(clip, vocabulary)
         self.vectors = clip.class_vectors(vocabulary)
         # Options that do not fit the vocabulary or the model are refused now, not mid-run
         self.predict_embeddings(self.vectors[:1])
@@ -181,6 +192,7 @@ class ZeroShotClassifier:
             multi_label=options.multi_label,
             num_background=background,
             columns=self.vocabulary.vector_columns(),
+            head=self.head,
         )
         limits = self.vocabulary.limits
         decisions = scoring.decide(

@@ -27,6 +27,7 @@ from zs_operators.detector import (
 )
 from zs_operators.embeddings import MODES
 from zs_operators.errors import InvalidInputError
+from zs_operators.heads import saved as heads
 from zs_operators.model_stores import with_stored_texts
 from zs_operators.option_checks import check_choice
 from zs_operators.progress import show_progress
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
     from zs_operators.clip import ClipModel
+    from zs_operators.heads.head import Head
     from zs_operators.proposals import Proposer
     from zs_operators.vocabulary import Vocabulary
 
@@ -147,7 +149,7 @@ class DetectTask:
 
 def detect(
     samples: SampleCollection,
-    classes: Classes,
+    classes: Classes | None,
     *,
     progress: bool | Callable | None = None,
     **kwargs: Any,
@@ -168,7 +170,8 @@ def detect(
         update_source (False): write ``zs_label``, ``zs_confidence``, ``zs_cosine``, ``zs_margin``
             onto the labels of the ``regions`` field instead of a field of its own
         model ("clip-vit-b-32"), weights (None): CLIP; see :func:`zs_operators.classify`
-        templates ("simple"), background (None): see :func:`zs_operators.classify`
+        templates ("simple"), background (None), head (None): see :func:`zs_operators.classify`;
+            a head for boxes is fitted on ``Detections``
         region_embedding ("auto"): ``"roi"`` (RoIAlign on the features of a CLIP ResNet),
             ``"crops"`` (any model), or what suits the model
         proposals ("fasterrcnn_resnet50_fpn_v2"), proposal_weights (None): the proposer
@@ -196,7 +199,7 @@ def detect(
 
 def iter_detect(
     samples: SampleCollection,
-    classes: Classes,
+    classes: Classes | None,
     *,
     label_field: str = DEFAULT_LABEL_FIELD,
     regions: str = PROPOSALS,
@@ -205,6 +208,7 @@ def iter_detect(
     weights: str | os.PathLike | None = None,
     templates: str | Sequence[str] = "simple",
     background: Sequence[str] | None = None,
+    head: str | os.PathLike | Head | None = None,
     region_embedding: str = "auto",
     proposals: str | Proposer = DEFAULT_PROPOSER,
     proposal_weights: str | os.PathLike | None = None,
@@ -231,6 +235,8 @@ def iter_detect(
     check_choice("embeddings", embeddings, MODES)
     parsed = detect_options(**options)
     run_options = RunOptions(workers=workers, overwrite=overwrite, resume=resume, on_error=on_error)
+    head = heads.resolve(samples, head)
+    classes = heads.classes_for(head, classes)
     vocabulary = parse_classes(samples, classes, templates=templates, background=background)
     sources = read_boxes(samples, regions) if existing else None
     if update_source and not existing:
@@ -263,6 +269,7 @@ def iter_detect(
         device=device,
         precision=precision,
         embeddings=embeddings,
+        head=head,
     )
     loaded = time.perf_counter() - begun
     clip, proposer = detector.clip, detector.proposer
@@ -279,6 +286,7 @@ def iter_detect(
         record={
             "task": "detect",
             **decisive,
+            **heads.decisive(head),
             "options": asdict(parsed),
             "reject_label": reject_label,
             "regions": regions,
@@ -292,6 +300,7 @@ def iter_detect(
             "parameters": {**parameters, **asdict(parsed)},
             "source": provenance.source(samples, regions) if existing else None,
             "model_details": clip.describe(),
+            "head_details": heads.described(head),
             "proposer_details": proposer.describe() if proposer else None,
             "embeddings": embeddings,
         },
@@ -301,7 +310,11 @@ def iter_detect(
         ),
         options=run_options,
         seconds={"load": loaded},
-        warnings=[*vocabulary.warnings, *prompt_warnings(clip, vocabulary)],
+        warnings=[
+            *vocabulary.warnings,
+            *prompt_warnings(clip, vocabulary),
+            *heads.head_warnings(head, detector.encoder.describe()),
+        ],
     )
     with contextlib.nullcontext() if stored is None else stored.store:
         return (yield from run.steps())
@@ -321,6 +334,7 @@ def load_detector(
     device: str,
     precision: str,
     embeddings: str = "off",
+    head: Head | None = None,
 ) -> ZeroShotDetector:
     """CLIP, and a proposer if boxes are to be found, ready to predict."""
     from zs_operators.clip import load_clip
@@ -343,7 +357,9 @@ def load_detector(
             min_size_px=options.min_size_px,
         )
     clip = with_stored_texts(clip, embeddings)
-    return ZeroShotDetector(clip, vocabulary, options, proposer=proposer, encoder=encoder)
+    return ZeroShotDetector(
+        clip, vocabulary, options, proposer=proposer, encoder=encoder, head=head
+    )
 
 
 def detect_options(**options: Any) -> DetectOptions:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from zs_operators.clip import ClipModel
+    from zs_operators.heads.head import Head
     from zs_operators.images import UprightImage
     from zs_operators.proposals import Proposals, Proposer
     from zs_operators.regions import RegionEncoder
@@ -190,6 +191,7 @@ class ZeroShotDetector:
         options: how regions become detections
         proposer (None): finds boxes; not needed to score existing ones
         encoder (None): embeds boxes; None is ``RegionEncoder(clip)``
+        head (None): adds to the logits what labelled samples taught it
 
     Attributes:
         batch_size: images a call of :meth:`predict` for ``batch_size="auto"``. Full-size images
@@ -207,6 +209,7 @@ class ZeroShotDetector:
         *,
         proposer: Proposer | None = None,
         encoder: RegionEncoder | None = None,
+        head: Head | None = None,
     ) -> None:
         from zs_operators.regions import RegionEncoder
 
@@ -215,6 +218,7 @@ class ZeroShotDetector:
         self.options = options or DetectOptions()
         self.proposer = proposer
         self.encoder = encoder or RegionEncoder(clip)
+        self.head = None if head is None else head.fitted_to(clip, vocabulary)
         self.vectors = clip.class_vectors(vocabulary)
         self.batch_size = _CUDA_IMAGES if clip.device.startswith("cuda") else _CPU_IMAGES
         # Options that do not fit the vocabulary or the model are refused now, not mid-run
@@ -352,6 +356,7 @@ class ZeroShotDetector:
             temperature=self.options.temperature,
             num_background=background,
             columns=self.vocabulary.vector_columns(),
+            head=self.head,
         )
         limits = self.vocabulary.limits
         decisions = scoring.decide(

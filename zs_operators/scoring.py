@@ -18,6 +18,8 @@ from zs_operators.errors import InvalidInputError
 if TYPE_CHECKING:
     import torch
 
+    from zs_operators.heads.head import Head
+
     Array = np.ndarray | torch.Tensor
 
 NEUTRAL_PROMPTS = ("a photo.", "a photo of something.", "a picture.")
@@ -145,6 +147,7 @@ def score(
     multi_label: bool = False,
     num_background: int = 0,
     columns: Sequence[int] | None = None,
+    head: Head | None = None,
 ) -> Scores:
     """Score N images against K columns.
 
@@ -168,6 +171,7 @@ def score(
         num_background (0): how many of the last rows of ``vectors`` are background
         columns (None): the column of each row of ``vectors``, if several share one: the vector
             nearest to the image gives a column its cosine and logit. None for one row a column
+        head (None): adds to the logits what labelled samples taught it; cosines stay as they are
 
     Raises:
         InvalidInputError: if shapes or numbers are unusable, or ``multi_label`` is asked of a
@@ -218,6 +222,9 @@ def score(
     logits = cosines * logit_scale
     if logit_bias is not None:
         logits = logits + logit_bias
+    offsets = None if head is None else head.offsets(images.numpy())
+    if offsets is not None:
+        logits = logits + torch.from_numpy(offsets)
     scaled = logits if temperature is None else logits / temperature
     if logit_bias is not None:
         probabilities = torch.sigmoid(scaled)
