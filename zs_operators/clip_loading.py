@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zs_operators.clip_preprocess import ClipPreprocess
 from zs_operators.clip_weights import is_clip_family, load_weights
 from zs_operators.errors import MissingDependencyError, WeightsError
-from zs_operators.weights import DEFAULT_CLIP, WeightsPlan, models
+from zs_operators.model_registry import DEFAULT_CLIP, models
 from zs_operators.weights_files import (
     CONFIG_NAME,
     fetch_weights,
@@ -25,6 +25,7 @@ from zs_operators.weights_files import (
     offline_error,
     verify_weights,
 )
+from zs_operators.weights_plan import WeightsPlan
 
 if TYPE_CHECKING:
     import torch

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from zs_operators.images import UprightImage
-    from zs_operators.weights import WeightsPlan
+    from zs_operators.weights_plan import WeightsPlan
 
 __all__ = ["DEFAULT_PROPOSER", "Proposals", "Proposer", "load_proposer", "plan_proposer"]
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
     from zs_operators.images import UprightImage
-    from zs_operators.weights import WeightsPlan
+    from zs_operators.weights_plan import WeightsPlan
 
 __all__ = ["DEFAULT_SAM", "Decoded", "Prompts", "SamEmbedding", "SamFrame", "SamModel", "load_sam"]
 

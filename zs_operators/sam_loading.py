@@ -12,7 +12,7 @@ from zs_operators.torch_models import (
     plan_torch_model,
     weights_file,
 )
-from zs_operators.weights import WeightsPlan
+from zs_operators.weights_plan import WeightsPlan
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

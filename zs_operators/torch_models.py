@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zs_operators.errors import OfflineError, UnknownModelError, WeightsError
-from zs_operators.weights import ModelEntry, WeightsPlan, models
+from zs_operators.model_registry import ModelEntry, models
 from zs_operators.weights_files import WEIGHT_SUFFIXES, forbidden_downloads, verify_weights
+from zs_operators.weights_plan import WeightsPlan
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from zs_operators.errors import OfflineError, WeightsError
 
 if TYPE_CHECKING:
-    from zs_operators.weights import WeightsPlan
+    from zs_operators.weights_plan import WeightsPlan
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 CONFIG_NAME = "open_clip_config.json"
