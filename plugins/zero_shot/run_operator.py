@@ -25,6 +25,7 @@ class RunOperator(foo.Operator):
         description: in the operator browser
         title: heading of the progress dialog
         icons: light_icon and dark_icon of the operator, paths below the plugin's folder
+        preparing, kept: see :func:`.running.stream`
     """
 
     task: str
@@ -32,6 +33,8 @@ class RunOperator(foo.Operator):
     description: str
     title: str
     icons: Mapping[str, str]
+    preparing: str = "reading the model…"
+    kept: str | None = None
 
     @property
     def config(self):
@@ -86,6 +89,8 @@ class RunOperator(foo.Operator):
             title=self.title,
             summarize=lambda report: self.summarize(ctx, report),
             after=lambda: self.after(ctx),
+            preparing=self.preparing,
+            kept=self.kept,
         )
 
     def resolve_placement(self, ctx):

@@ -15,6 +15,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators.types as types
@@ -63,6 +64,8 @@ def stream(
     title: str,
     summarize: Callable[[RunReport], tuple[types.Property, dict]],
     after: Callable[[], Iterable[Message]] = tuple,
+    preparing: str = "reading the model…",
+    kept: str | None = None,
 ) -> Iterator[Message]:
     """Runs ``start()`` for the App: progress with a stop button, then a summary or the error.
 
@@ -72,13 +75,16 @@ def stream(
         title: heading of the progress dialog
         summarize: report -> output schema and data of the summary dialog
         after (none): makes messages to send before the summary
+        preparing: what happens before the first progress, for people
+        kept (None): what remains of a run that did not end; None for the labels so far
     """
     token = uuid.uuid4().hex
     stop = _STOP[token] = threading.Event()
     steps = None
     last = None
     try:
-        yield _show_progress(ctx, title, token, None)
+        show = partial(_show_progress, ctx, title, token, preparing=preparing, kept=kept)
+        yield show(None)
         steps = start()
         shown = 0.0
         while True:
@@ -92,11 +98,11 @@ def stream(
                 report = None
                 break
             if time.monotonic() - shown >= SECONDS_BETWEEN_MESSAGES:
-                yield _show_progress(ctx, title, token, last)
+                yield show(last)
                 shown = time.monotonic()
         yield ctx.ops.reload_dataset()
         if report is None:
-            yield _show(ctx, stopped(last))
+            yield _show(ctx, stopped(last, kept))
             yield ctx.ops.notify(f"Stopped after {_of(last)} images", variant="warning")
             return
         outputs, results = summarize(report)
@@ -106,7 +112,7 @@ def stream(
         logger.exception("%s failed", title)
         if last is not None:
             yield ctx.ops.reload_dataset()
-        yield _show(ctx, failed(error, last))
+        yield _show(ctx, failed(error, last, kept))
         yield ctx.ops.notify(_first_line(error), variant="error")
     finally:
         _STOP.pop(token, None)
@@ -163,26 +169,26 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
-def stopped(progress: Progress | None) -> types.Object:
+def stopped(progress: Progress | None, kept: str | None = None) -> types.Object:
     """Dialog after a stopped run."""
     outputs = types.Object()
     outputs.view(
         "stopped",
         types.Warning(
             label=f"Stopped after {_of(progress)} images",
-            description="Their labels are kept. Run again with the same settings to go on "
-            "where it stopped.",
+            description=kept
+            or "Their labels are kept. Run again with the same settings to go on where it stopped.",
         ),
     )
     return outputs
 
 
-def failed(error: Exception, progress: Progress | None) -> types.Object:
+def failed(error: Exception, progress: Progress | None, kept: str | None = None) -> types.Object:
     """Dialog after an error: what is wrong in words, and a traceback only for surprises."""
     outputs = types.Object()
     description = str(error) or type(error).__name__
     if progress is not None and progress.done:
-        description += f"\n\nThe labels of the first {_of(progress)} images are kept."
+        description += f"\n\n{kept or f'The labels of the first {_of(progress)} images are kept.'}"
     outputs.view("error", types.Error(label="The run has failed", description=description))
     if not isinstance(error, ZeroShotError):
         outputs.str(
@@ -194,10 +200,12 @@ def failed(error: Exception, progress: Progress | None) -> types.Object:
     return outputs
 
 
-def _show_progress(ctx, title: str, token: str, progress: Progress | None) -> Message:
+def _show_progress(
+    ctx, title: str, token: str, progress: Progress | None, *, preparing: str, kept: str | None
+) -> Message:
     outputs = types.Object()
     outputs.view("title", types.Header(label=title, divider=False))
-    label = "Preparing: reading the model…" if progress is None else describe(progress)
+    label = f"Preparing: {preparing}" if progress is None else describe(progress)
     outputs.define_property(
         "progress", types.Number(float=True), view=types.ProgressView(label=label)
     )
@@ -205,7 +213,7 @@ def _show_progress(ctx, title: str, token: str, progress: Progress | None) -> Me
         "stop",
         types.Button(
             label="Stop",
-            description="Stop after the current batch; labels written so far are kept",
+            description=kept or "Stop after the current batch; labels written so far are kept",
             operator=STOP_OPERATOR,
             params={"token": token},
             variant="outlined",

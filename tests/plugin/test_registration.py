@@ -74,11 +74,12 @@ import fiftyone.operators as foo
 from fiftyone.operators.executor import ExecutionContext, Executor
 box = fo.Detection(label="a", bounding_box=[0.1, 0.1, 0.5, 0.5])
 dataset = fo.Dataset()
-dataset.add_sample(fo.Sample(filepath="a.png", boxes=fo.Detections(detections=[box])))
+boxes = {name: fo.Detections(detections=[box.copy()]) for name in ("boxes", "truth")}
+dataset.add_sample(fo.Sample(filepath="a.png", **boxes))
 names = {"class_names": "cat"}
 forms = 0
 for task, params in (("classify", {}), ("detect", {}), ("segment", {"prompt_with": "boxes"}),
-                     ("segment", {"prompt_with": "everything"})):
+                     ("segment", {"prompt_with": "everything"}), ("evaluate", {})):
     uri = f"@zs/operators/{task}"
     request = {"params": {**names, **params}, "dataset_name": dataset.name}
     ctx = ExecutionContext(request, executor=Executor(), operator_uri=uri)
@@ -193,7 +194,7 @@ def test_forms_import_no_models(linked, root, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["forms"] == 4
+    assert found["forms"] == 5
     for heavy in ("torch", "torchvision", "open_clip", "segment_anything"):
         assert heavy not in found["modules"]
 
