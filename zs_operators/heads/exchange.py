@@ -140,9 +140,11 @@ def head_from_statistics(
         clip, vocabulary, clip.class_vectors(vocabulary), statistics.embedding, gathered
     )
     support = labelled.support()
-    weight, bias = gda.fit(moments, support.texts)
-    group = None if support.supported.all() else gda.leave_classes_out(support, moments)
-    choice = choose_weight(support, support.embeddings @ weight.T + bias, group)
+    scale = gda.scale_of(moments, support.texts)
+    weight, bias = gda.fit(moments, support.texts, scale)
+    group = None if support.supported.all() else gda.leave_classes_out(support, scale, moments)
+    one = support.embeddings @ weight.T + bias
+    choice = choose_weight(support, {"text_scale": scale}, one, group)
     if alpha is not None:
         choice = replace(choice, alpha=float(alpha))
     described = describe(choice, support, vocabulary, moments)

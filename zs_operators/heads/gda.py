@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zs_operators.heads.support import Support
-from zs_operators.heads.text_means import mean_weights
+from zs_operators.heads.text_means import mean_weights, text_scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,27 +70,34 @@ class Moments:
         return self.second - (means.T * self.counts[self.supported]) @ means
 
 
-def fit(moments: Moments, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def scale_of(moments: Moments, texts: np.ndarray) -> float:
+    """The constant of :func:`fit`: what texts say of means, see :func:`.text_scale`."""
+    return text_scale(texts, moments.supported, moments.means)
+
+
+def fit(moments: Moments, texts: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """What the head adds to the logits of an embedding x: ``x @ weight.T + bias``.
 
     Args:
         moments: of the support
         texts: (K, D) unit rows; columns without samples get the mean that their text implies
+        scale: of :func:`scale_of`
 
     Returns:
         (K, D) float64 weight and (K,) float64 bias; zeros where the samples have no spread
     """
-    means = mean_weights(texts, moments.supported) @ moments.means
+    weights, rest = mean_weights(texts, moments.supported)
+    means = weights @ moments.means + scale * rest
     values, vectors = np.linalg.eigh(moments.scatter)
     ridge = max(values.sum(), 0.0) / max(moments.counts.sum() - 1, 1)
-    scale = _inverse(np.maximum(values, 0) + ridge) * len(values)
-    weight = (means @ vectors * scale) @ vectors.T
+    precision = _inverse(np.maximum(values, 0) + ridge) * len(values)
+    weight = (means @ vectors * precision) @ vectors.T
     bias = -0.5 * (weight * means).sum(axis=1)
     # What all columns share decides nothing, and would lift or sink them all under a sigmoid
     return weight - weight.mean(axis=0), bias - bias.mean()
 
 
-def leave_one_out(support: Support, moments: Moments | None = None) -> np.ndarray:
+def leave_one_out(support: Support, scale: float, moments: Moments | None = None) -> np.ndarray:
     """What the head fitted without each sample adds to that sample's logits, in closed form.
 
     The scatter is decomposed once; without sample i of class c it is
@@ -99,6 +106,7 @@ def leave_one_out(support: Support, moments: Moments | None = None) -> np.ndarra
 
     Args:
         support: n labelled samples
+        scale: of :func:`scale_of`
         moments (None): of these samples and maybe others; None for of these alone
 
     Returns:
@@ -110,19 +118,20 @@ def leave_one_out(support: Support, moments: Moments | None = None) -> np.ndarra
     alone = moments.counts[support.columns] == 1
     for row in np.flatnonzero(alone):
         one = Moments.of(support.embeddings[[row]], support.columns[[row]], len(support.texts))
-        weight, bias = fit(moments - one, support.texts)
+        weight, bias = fit(moments - one, support.texts, scale)
         found[row] = weight @ support.embeddings[row] + bias
     rows = np.flatnonzero(~alone)
     if len(rows):
-        found[rows] = _downdated(support.take(rows), moments)
+        found[rows] = _downdated(support.take(rows), scale, moments)
     return found
 
 
-def leave_classes_out(support: Support, moments: Moments | None = None) -> np.ndarray:
+def leave_classes_out(support: Support, scale: float, moments: Moments | None = None) -> np.ndarray:
     """What the heads fitted without each fold of classes add to its samples' logits; (n, K).
 
     Args:
         support: n labelled samples
+        scale: of :func:`scale_of`
         moments (None): of these samples and others, which then keep the spread, not the place, of
             the classes left out; None for of these alone
     """
@@ -135,21 +144,21 @@ def leave_classes_out(support: Support, moments: Moments | None = None) -> np.nd
             left = moments
             for column in np.unique(support.columns[rows]):
                 left = left.without_mean(column)
-        weight, bias = fit(left, support.texts)
+        weight, bias = fit(left, support.texts, scale)
         found[rows] = support.embeddings[rows] @ weight.T + bias
     return found
 
 
-def _downdated(support: Support, moments: Moments) -> np.ndarray:
+def _downdated(support: Support, scale: float, moments: Moments) -> np.ndarray:
     """:func:`leave_one_out` of samples whose class has others."""
     values, vectors = np.linalg.eigh(moments.scatter)
     values = np.maximum(values, 0)
     supported = moments.supported
     position = np.cumsum(supported) - 1
-    weights = mean_weights(support.texts, supported)
+    weights, rest = mean_weights(support.texts, supported)
     # All in the eigenbasis of the scatter: x, the means, and the way from the mean to x
     x = support.embeddings @ vectors
-    means = weights @ (moments.means @ vectors)
+    means = (weights @ moments.means + scale * rest) @ vectors
     away = x - means[support.columns]
     counts = moments.counts[support.columns][:, None].astype(float)
     lost = counts[:, 0] / (counts[:, 0] - 1)

@@ -162,7 +162,7 @@ def build(
     if choice.method == "gda":
         if moments is None:
             moments = Moments.of(support.embeddings, support.columns, size)
-        weight, bias = gda.fit(moments, support.texts)
+        weight, bias = gda.fit(moments, support.texts, choice.constants["text_scale"])
     elif choice.method == "kernel_ridge":
         keys = support.embeddings.astype(np.float32)
         weight = kernel_ridge.fit(support, choice.constants["beta"], choice.constants["ridge"]).T

@@ -42,7 +42,7 @@ def fit(support: Support, strength: float) -> tuple[np.ndarray, np.ndarray]:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     # Softmax does not see a shift that all columns share
     weight, bias = weight - weight.mean(axis=0), bias - bias.mean()
-    spread = mean_weights(support.texts, support.supported)
+    spread, _ = mean_weights(support.texts, support.supported)
     weight, bias = spread @ weight, spread @ bias
     bias -= weight @ centre
     return weight - weight.mean(axis=0), bias - bias.mean()

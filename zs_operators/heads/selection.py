@@ -167,16 +167,19 @@ def _one_shot(support: Support, groups: list[np.ndarray] | None) -> Choice:
     return found
 
 
-def choose_weight(support: Support, one: np.ndarray, group: np.ndarray | None) -> Choice:
+def choose_weight(
+    support: Support, constants: dict[str, float], one: np.ndarray, group: np.ndarray | None
+) -> Choice:
     """The weight of a GDA head whose scores on samples and classes it has not seen are given.
 
     Args:
         support: n samples to choose on
+        constants: of the head
         one: (n, K) what the head adds to the logits of each
         group: the same of heads without the class of each; None where all classes have samples
     """
     unit = _spread(support.prior) / max(_spread(one), 1e-9)
-    tries = (_weighed(support, "gda", weight * unit, {}, one, group) for weight in ALPHAS)
+    tries = (_weighed(support, "gda", weight * unit, constants, one, group) for weight in ALPHAS)
     return max(tries, key=lambda found: found.rank)
 
 
@@ -207,8 +210,11 @@ def _tries(
 ) -> Iterator[tuple[dict[str, float], np.ndarray, np.ndarray | None]]:
     """Constants, and what heads without the sample, and without its class, add; (n, K) each."""
     if method == "gda":
-        one = gda.leave_one_out(support, moments)
-        yield {}, one, None if groups is None else gda.leave_classes_out(support, moments)
+        known = moments or Moments.of(support.embeddings, support.columns, len(support.texts))
+        scale = gda.scale_of(known, support.texts)
+        one = gda.leave_one_out(support, scale, moments)
+        group = None if groups is None else gda.leave_classes_out(support, scale, moments)
+        yield {"text_scale": scale}, one, group
     elif method == "kernel_ridge":
         scale = kernel_ridge.distance_scale(support.embeddings)
         for width in _WIDTHS:
