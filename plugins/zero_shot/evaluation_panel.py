@@ -10,7 +10,7 @@ import fiftyone.operators.types as types
 
 from zs_operators.errors import ZeroShotError
 
-from . import evaluation_plots, forms, lab_plots
+from . import evaluation_plots, forms
 
 if TYPE_CHECKING:
     from zs_operators.evaluation.report import EvaluationReport
@@ -190,7 +190,8 @@ class EvaluationPanel(foo.Panel):
             data["reliability"] = evaluation_plots.reliability(report)
         # The App merges new data into old by index: another evaluation needs other names
         parts = {
-            name: f"{name}_{lab_plots.size(part)}_{report.eval_key}" for name, part in data.items()
+            name: f"{name}_{evaluation_plots.size(part)}_{report.eval_key}"
+            for name, part in data.items()
         }
         ctx.panel.set_data({parts[name]: part for name, part in data.items()})
         state.set(

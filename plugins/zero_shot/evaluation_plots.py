@@ -72,12 +72,25 @@ def ranked(report: EvaluationReport) -> list[ClassRow]:
     return used[:MAX_ROWS]
 
 
+def size(part: list[dict[str, Any]]) -> str:
+    """What tells plots or tables of different sizes apart."""
+    if not part or "type" not in part[0]:
+        return str(len(part))
+    return f"{len(part[0]['x'])}x{len(part[0]['y'])}"
+
+
 def layout(title: str, height: int, *, x: str = "", y: str = "") -> dict[str, Any]:
     """Arguments of a plot with a heading and names of its axes."""
     found = lab_plots.layout(title, height)
     found["layout"]["showlegend"] = False
-    found["layout"]["xaxis"] = {"title": {"text": x, "font": {"size": 12}}, "automargin": True}
-    found["layout"]["yaxis"] = {"title": {"text": y, "font": {"size": 12}}, "automargin": True}
+    found["layout"]["xaxis"] = {
+        "title": {"text": x, "font": {"size": 12}, "standoff": 8},
+        "automargin": True,
+    }
+    found["layout"]["yaxis"] = {
+        "title": {"text": y, "font": {"size": 12}, "standoff": 8},
+        "automargin": True,
+    }
     return found
 
 

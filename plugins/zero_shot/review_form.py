@@ -73,18 +73,18 @@ def title_of(kind: str) -> str:
 
 def _tag(inputs: types.Object, ctx, samples: SampleCollection, field: str) -> None:
     from zs_operators.analysis.error_inputs import kinds_for
-    from zs_operators.analysis.error_kinds import ERROR_KINDS, ErrorKind
+    from zs_operators.analysis.error_kinds import ERROR_KINDS
+    from zs_operators.analysis.review import DEFAULT_KINDS
 
     kinds = kinds_for(samples, field)
     view = types.AutocompleteView(allow_user_input=False, allow_duplicates=False)
     for kind in kinds:
         info = ERROR_KINDS[kind]
         view.add_choice(kind.value, label=info.title, description=info.description)
-    usual = [ErrorKind.LOW_MARGIN, ErrorKind.REJECTED]
     prop = inputs.list(
         "kinds",
         types.String(),
-        default=[kind.value for kind in usual if kind in kinds],
+        default=[kind.value for kind in DEFAULT_KINDS if kind in kinds],
         label="What counts as suspicious",
         view=view,
     )

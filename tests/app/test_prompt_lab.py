@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.app_panels import PLOTS, PanelPage
 from zs_operators.shapes.world import make_scene
 
 COUNT = itertools.count(1)
 BAD = ["circle", "heart"]
-PLOTS = ".js-plotly-plot"
 
 
 @pytest.fixture
@@ -35,19 +35,12 @@ def scenes(dataset, tmp_path):
     return dataset
 
 
-class Lab:
+class Lab(PanelPage):
     """The panel, in the words of a person who uses it."""
 
-    def __init__(self, app) -> None:
-        self.app, self.page = app, app.page
-
     def open(self) -> None:
-        self.page.locator('[data-cy="new-panel-btn"]').first.click()
-        self.page.get_by_text("Prompt Lab", exact=True).first.click()
+        super().open("Prompt Lab")
         self.button("Update").wait_for(timeout=60_000)
-
-    def button(self, name: str):
-        return self.page.get_by_role("button", name=name, exact=True)
 
     @property
     def words(self):
@@ -80,39 +73,6 @@ class Lab:
         place.nth({"Model": 0, "Ground truth": 1}[label]).click()
         self.page.get_by_role("option", name=option).first.click()
         self.page.wait_for_timeout(1000)
-
-    def data(self, plot: int) -> dict:
-        return self.page.evaluate(
-            f"(() => {{ const d = document.querySelectorAll('{PLOTS}')[{plot}].data[0];"
-            " return {x: d.x, y: d.y, z: d.z}; })()"
-        )
-
-    def click_bar(self, plot: int, bar: int) -> None:
-        found = self.page.locator(PLOTS).nth(plot).locator(".point path").nth(bar)
-        found.scroll_into_view_if_needed()
-        box = found.bounding_box()
-        self._click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-
-    def click_cell(self, plot: int, row: int, column: int, shape: tuple[int, int]) -> None:
-        found = self.page.locator(PLOTS).nth(plot).locator(".heatmaplayer image").first
-        found.scroll_into_view_if_needed()
-        box = found.bounding_box()
-        rows, columns = shape
-        self._click(
-            box["x"] + box["width"] * (column + 0.5) / columns,
-            box["y"] + box["height"] * (1 - (row + 0.5) / rows),
-        )
-
-    def _click(self, x: float, y: float) -> None:
-        self.page.mouse.move(x - 2, y)
-        self.page.mouse.move(x, y)
-        self.page.wait_for_timeout(300)
-        self.page.mouse.click(x, y)
-
-    def wait_for_count(self, count: int) -> None:
-        self.page.locator('[data-cy="entry-counts"]').get_by_text(
-            f"{count:,} sample", exact=False
-        ).wait_for()
 
 
 def test_from_bad_names_to_written_labels(app, scenes):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from zs_operators.analysis.error_inputs import label_type
+from zs_operators.analysis.error_inputs import kinds_for, label_type
 from zs_operators.analysis.error_kinds import ErrorKind, parse_kind
 from zs_operators.analysis.error_views import error_view
 from zs_operators.analysis.reviewed_labels import (
@@ -73,7 +73,7 @@ class Reviewed:
 def tag_for_review(
     samples: SampleCollection,
     label_field: str,
-    kinds: Iterable[ErrorKind | str] = DEFAULT_KINDS,
+    kinds: Iterable[ErrorKind | str] | None = None,
     *,
     tag: str = REVIEW_TAG,
     limit: int | None = None,
@@ -87,7 +87,8 @@ def tag_for_review(
     Args:
         samples: a dataset or view
         label_field: of the predictions
-        kinds ("low_margin", "rejected"): see :func:`zs_operators.error_view`
+        kinds (None): see :func:`zs_operators.error_view`; None is "low_margin" and "rejected",
+            as far as these labels can have them
         tag ("zs_review"): the tag
         limit (None): at most so many samples of each kind
         reviewed_field ("zs_reviewed"): where :func:`mark_reviewed` writes
@@ -96,6 +97,9 @@ def tag_for_review(
     Raises:
         FieldError, InvalidInputError: see :func:`zs_operators.error_view`
     """
+    if kinds is None:
+        possible = kinds_for(samples, label_field)
+        kinds = [kind for kind in DEFAULT_KINDS if kind in possible]
     wanted = list(dict.fromkeys(parse_kind(kind) for kind in kinds))
     if not wanted:
         raise InvalidInputError("Name at least one kind of what is to be reviewed in kinds=.")

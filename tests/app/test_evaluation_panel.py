@@ -1,0 +1,80 @@
+"""The evaluation panel in the real App: what is clicked is what the grid shows."""
+
+from __future__ import annotations
+
+import itertools
+
+import fiftyone as fo
+import pytest
+from PIL import Image
+
+import zs_operators as zs
+from tests.app_panels import PLOTS, PanelPage
+from zs_operators.shapes.world import make_scene
+
+COUNT = itertools.count(1)
+
+
+@pytest.fixture
+def evaluated(dataset, tmp_path):
+    """Scenes of one object; every other class is one the model is not asked for."""
+    dataset.name = f"evaluation-{next(COUNT)}"
+    for seed in range(60):
+        scene = make_scene(seed, num_objects=1)
+        path = tmp_path / f"{seed:03}.png"
+        Image.fromarray(scene.image).save(path)
+        truth = fo.Classification(label=scene.objects[0].label)
+        dataset.add_sample(fo.Sample(filepath=str(path), ground_truth=truth))
+    names = sorted(set(dataset.values("ground_truth.label")))
+    zs.classify(dataset, names[::2], model="shapes-tiny", min_margin=0.05, progress=False)
+    zs.evaluate(dataset, "zs_classification", "ground_truth", eval_key="check", progress=False)
+    return dataset
+
+
+def test_what_is_clicked_is_shown(app, evaluated):
+    app.open(evaluated)
+    panel = PanelPage(app)
+    panel.open("Zero-shot evaluation")
+    panel.button("Confident mistakes").wait_for(timeout=60_000)
+    app.page.wait_for_function(f"document.querySelectorAll('{PLOTS} .heatmaplayer image').length")
+    app.page.wait_for_timeout(500)
+    cells = panel.data(0)
+    shape = (len(cells["y"]), len(cells["x"]))
+    assert sum(map(sum, cells["z"])) == 60
+    wrong = [
+        (cells["z"][row][column], row, column)
+        for row, truth in enumerate(cells["y"])
+        for column, label in enumerate(cells["x"])
+        if truth != label
+    ]
+    count, row, column = max(wrong)
+    assert count > 1
+    app.screenshot("evaluation-panel", height_px=1500)
+    panel.click_cell(0, row, column, shape)
+    panel.wait_for_count(count)
+    label, truth = cells["x"][column], cells["y"][row]
+    shown = evaluated.match(
+        (fo.ViewField("ground_truth.label") == truth)
+        & (fo.ViewField("zs_classification.label") == label)
+    )
+    assert len(shown) == count
+    app.screenshot("evaluation-clicked", height_px=1000)
+    panel.button("All").click()
+    panel.wait_for_count(60)
+    bars = panel.data(1)
+    bins = zs.load_evaluation(evaluated, "check").reliability
+    fullest = max(range(len(bins)), key=lambda index: bins[index].count)
+    assert bars["x"][fullest] == pytest.approx(
+        (bins[fullest].low + bins[fullest].high) / 2, abs=1e-3
+    )
+    panel.click_bar(1, fullest)
+    panel.wait_for_count(bins[fullest].count)
+    panel.button("All").click()
+    panel.wait_for_count(60)
+    mistakes = zs.error_view(evaluated, "confident_mistakes", eval_key="check")
+    panel.button("Confident mistakes").click()
+    panel.wait_for_count(len(mistakes))
+    panel.button("Save as views").click()
+    app.toasts.get_by_text("views of errors", exact=False).wait_for()
+    evaluated.reload()
+    assert "zs_classification: confident mistakes" in evaluated.list_saved_views()
