@@ -10,19 +10,31 @@ except ImportError:  # a linked or downloaded folder: the package lies at its ro
 
 from .classify import Classify
 from .detect import Detect
+from .evaluate import Evaluate, OpenEvaluation
 from .evaluation_panel import EvaluationPanel
 from .outcomes import ShowOutcomes, StopRun
 from .prompt_lab import PromptLabPanel
+from .rerun import Rerun
 from .review import Review
+from .run_operators import CompareRuns, DeleteRun, ExportRun, ImportRun
+from .runs_panel import RunsPanel
 from .segment import Segment
 
 
 def register(p):
     p.register(Classify)
     p.register(Detect)
+    p.register(Evaluate)
+    p.register(OpenEvaluation)
     p.register(EvaluationPanel)
     p.register(PromptLabPanel)
     p.register(Review)
     p.register(Segment)
     p.register(ShowOutcomes)
     p.register(StopRun)
+    p.register(CompareRuns)
+    p.register(DeleteRun)
+    p.register(ExportRun)
+    p.register(ImportRun)
+    p.register(Rerun)
+    p.register(RunsPanel)

@@ -1,0 +1,251 @@
+"""Panel ``@zs/operators/zs_runs``: the runs of a dataset, what they did, and what changed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from zs_operators.errors import ZeroShotError
+
+from . import run_inputs, run_operators
+
+if TYPE_CHECKING:
+    from zs_operators.run_history import RunComparison, StoredRun
+
+NO_RUN = "(none)"
+PARTS = {"changed": "Changed", "only_a": "Only first", "only_b": "Only second"}
+
+#: Comparisons by panel and runs; they are made again where they were lost
+_COMPARISONS: OrderedDict[tuple, RunComparison] = OrderedDict()
+_MAX_COMPARISONS = 4
+
+
+class RunsPanel(foo.Panel):
+    """Lists runs; shows, compares, repeats, exports and deletes them."""
+
+    @property
+    def config(self):
+        return foo.PanelConfig(
+            name="zs_runs", label="Zero-shot runs", icon="history", allow_multiple=False
+        )
+
+    def on_load(self, ctx):
+        self.refresh(ctx)
+
+    def on_change_dataset(self, ctx):
+        self.refresh(ctx)
+
+    def refresh(self, ctx):
+        """Reads what runs there are."""
+        from zs_operators.run_history import runs
+
+        state = ctx.panel.state
+        if ctx.dataset is None:
+            state.set({"titles": {}, "table": None, "parts": {}})
+            return
+        ctx.dataset.reload()  # another process may have run something
+        found = runs(ctx.dataset)
+        keys = [run.key for run in found]
+        # The App merges new data into old by index: another size needs another name
+        table = f"runs_{len(found)}"
+        ctx.panel.set_data({table: [run_inputs.row(run) for run in found]})
+        state.set(
+            {
+                "titles": {run.key: run_inputs.title(run) for run in found},
+                "table": table,
+                "run": state.run if state.run in keys else (keys[0] if keys else None),
+                "other": state.other if state.other in keys else NO_RUN,
+                "message": "",
+            }
+        )
+        self.choose(ctx)
+
+    def choose(self, ctx):
+        """Shows the run, or the two runs, that are chosen."""
+        self._try(ctx, self._show)
+
+    def choose_row(self, ctx):
+        """A row of the table was chosen."""
+        keys = list(ctx.panel.state.titles)
+        ctx.panel.state.run = keys[int(ctx.params["row"])]
+        self.choose(ctx)
+
+    def compare_row(self, ctx):
+        """A row of the table was chosen to compare with."""
+        keys = list(ctx.panel.state.titles)
+        ctx.panel.state.other = keys[int(ctx.params["row"])]
+        self.choose(ctx)
+
+    def show_samples(self, ctx):
+        self._try(ctx, lambda ctx: _show_view(ctx, _run(ctx).samples()))
+
+    def show_failed(self, ctx):
+        self._try(ctx, lambda ctx: _show_view(ctx, _run(ctx).failed()))
+
+    def show_all(self, ctx):
+        ctx.ops.clear_view()
+
+    def show_part(self, ctx):
+        """One of the buttons below a comparison was clicked."""
+        part = ctx.params["part"]
+        self._try(ctx, lambda ctx: _show_ids(ctx, _comparison(ctx), part=part))
+
+    def show_flip(self, ctx):
+        """A row of the changes was clicked."""
+        row = int(ctx.params["row"])
+        self._try(ctx, lambda ctx: _show_ids(ctx, found := _comparison(ctx), flip=found.flips[row]))
+
+    def delete(self, ctx):
+        """Asks before anything is deleted."""
+        self._prompt(ctx, "delete_run")
+
+    def rerun(self, ctx):
+        self._prompt(ctx, "rerun")
+
+    def import_run(self, ctx):
+        ctx.prompt("@zs/operators/import_run", on_success=self.refresh)
+
+    def export(self, ctx):
+        self._try(ctx, lambda ctx: run_operators.download(ctx, _run(ctx)))
+
+    def render(self, ctx):
+        panel = types.Object()
+        state = ctx.panel.state
+        row = panel.h_stack("top", gap=2)
+        row.btn("refresh", label="Refresh", on_click=self.refresh, icon="refresh")
+        row.btn("import", label="Import…", on_click=self.import_run, icon="upload")
+        if state.message:
+            panel.view("message", types.Error(label=state.message))
+        if not state.titles:
+            panel.md("No zero-shot run has been made on this dataset yet.", name="nothing")
+            return types.Property(panel, view=types.ObjectView())
+        table = types.TableView()
+        for name, label in run_inputs.COLUMNS.items():
+            table.add_column(name, label=label)
+        table.add_row_action("choose", self.choose_row, label="Choose", icon="visibility")
+        table.add_row_action("compare", self.compare_row, label="Compare with it", icon="compare")
+        panel.list(state.table, types.Object(), view=table)
+        self._one(panel, ctx)
+        self._two(panel, ctx)
+        return types.Property(panel, view=types.ObjectView())
+
+    def _one(self, panel, ctx):
+        state = ctx.panel.state
+        self._choice(panel, "run", state.titles, "Run", state.run)
+        row = panel.h_stack("actions", gap=2)
+        row.btn("samples", label="Show samples", on_click=self.show_samples, variant="contained")
+        if state.num_failed:
+            label = f"Failed ({state.num_failed:,})"
+            row.btn("failed", label=label, on_click=self.show_failed)
+        row.btn("all", label="All samples", on_click=self.show_all)
+        row.btn("rerun", label="Run again…", on_click=self.rerun)
+        row.btn("export", label="Export", on_click=self.export)
+        row.btn("delete", label="Delete…", on_click=self.delete)
+        if state.details:
+            panel.md(state.details, name="details_text")
+
+    def _two(self, panel, ctx):
+        state = ctx.panel.state
+        choices = {NO_RUN: NO_RUN, **state.titles}
+        self._choice(panel, "other", choices, "Compare with", NO_RUN)
+        if not state.summary:
+            return
+        panel.md(state.summary, name="summary_text")
+        row = panel.h_stack("comparison", gap=2)
+        for part, label in PARTS.items():
+            count = state.parts.get(part, 0)
+            if count or part == "changed":
+                row.btn(
+                    part,
+                    label=f"{label} ({count:,})",
+                    on_click=self.show_part,
+                    params={"part": part},
+                )
+        if state.flips:
+            table = run_inputs.flips_table()
+            table.add_row_action("show", self.show_flip, label="Show", icon="visibility")
+            panel.list(state.flips, types.Object(), view=table)
+        if state.differing:
+            panel.md(f"Settings that differ:\n\n{state.differing}", name="differing_text")
+
+    def _choice(self, panel, name: str, choices: dict, label: str, default: str) -> None:
+        view = types.DropdownView()
+        for key, text in choices.items():
+            view.add_choice(key, label=text)
+        panel.enum(
+            name, view.values(), label=label, default=default, view=view, on_change=self.choose
+        )
+
+    def _show(self, ctx):
+        state = ctx.panel.state
+        shown = {"summary": "", "flips": None, "differing": "", "parts": {}, "details": ""}
+        if state.run:
+            run = _run(ctx)
+            shown |= {"details": run_inputs.details(run), "num_failed": run.num_failed}
+        try:
+            if state.run and state.other not in (None, NO_RUN, state.run):
+                shown |= self._compared(ctx)
+        finally:
+            state.set(shown)
+
+    def _compared(self, ctx) -> dict:
+        found = _comparison(ctx)
+        flips = run_inputs.flips(found)
+        name = f"flips_{len(flips)}"
+        if flips:
+            ctx.panel.set_data({name: flips})
+        return {
+            "summary": run_inputs.summary(found),
+            "flips": name if flips else None,
+            "differing": run_inputs.differences(found),
+            "parts": {part: len(found.ids(part)) for part in PARTS},
+        }
+
+    def _prompt(self, ctx, name: str) -> None:
+        run = ctx.panel.state.run
+        ctx.prompt(f"@zs/operators/{name}", params={"run": run}, on_success=self.refresh)
+
+    def _try(self, ctx, act: Callable) -> None:
+        if ctx.panel.state.message:
+            ctx.panel.state.message = ""
+        try:
+            act(ctx)
+        except ZeroShotError as error:
+            ctx.panel.state.message = str(error)
+
+
+def _run(ctx, name: str = "run") -> StoredRun:
+    from zs_operators.run_history import load_run
+
+    return load_run(ctx.dataset, ctx.panel.state.get(name))
+
+
+def _comparison(ctx) -> RunComparison:
+    """The comparison of the two chosen runs."""
+    from zs_operators.run_history import compare_runs
+
+    runs = (_run(ctx), _run(ctx, "other"))
+    key = (ctx.panel.id, ctx.dataset.name, *((one.key, one.record.get("started")) for one in runs))
+    found = _COMPARISONS.pop(key, None) or compare_runs(*runs)
+    _COMPARISONS[key] = found
+    while len(_COMPARISONS) > _MAX_COMPARISONS:
+        _COMPARISONS.popitem(last=False)
+    return found
+
+
+def _show_ids(ctx, found: RunComparison, **which) -> None:
+    if not found.ids(**which):
+        ctx.ops.notify("There are no such images", variant="info")
+        return
+    ctx.ops.set_view(found.view(**which))
+
+
+def _show_view(ctx, view) -> None:
+    if not view.limit(1).values("id"):
+        ctx.ops.notify("There are no such images", variant="info")
+        return
+    ctx.ops.set_view(view)
