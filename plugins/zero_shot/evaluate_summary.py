@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 OPEN_OPERATOR = "@zs/operators/open_evaluation"
 
-_MAX_CLASSES = 8
+_MAX_CLASSES = 6
 
 #: The number that the headline has, the first of these there is.
 _HEADLINES = (
@@ -21,6 +21,20 @@ _HEADLINES = (
     ("mAP", "mean average precision"),
     ("mean IoU", "mean IoU"),
     ("micro F1", "F1"),
+)
+#: Numbers of all classes together that are shown; the report has more.
+_SHOWN = (
+    "accuracy",
+    "accuracy per class",
+    "share with a label",
+    "accuracy of those",
+    "best label right",
+    "mAP",
+    "AP50",
+    "mean IoU",
+    "pixel accuracy",
+    "micro precision",
+    "micro recall",
 )
 #: Counts besides the evaluated samples, in words.
 _COUNTS = {
@@ -37,20 +51,6 @@ def summary(report: EvaluationReport) -> tuple[types.Property, dict]:
     outputs = types.Object()
     outputs.view("title", types.Header(label="Labels evaluated", divider=True))
     outputs.view("headline", types.Success(label=_headline(report), description=_detail(report)))
-    results = {"numbers": _numbers(report), "classes": _classes(report)}
-    _table(outputs, "numbers", "Numbers", number="Number", value="Value")
-    _table(
-        outputs,
-        "classes",
-        "Classes, the worst first",
-        label="Class",
-        support="In ground truth",
-        precision="Precision",
-        recall="Recall",
-        f1="F1",
-    )
-    for index, warning in enumerate(report.warnings):
-        outputs.view(f"warning_{index}", types.Warning(label=forms.escaped(warning)))
     buttons = [(report.eval_key, "Open in Model Evaluation")]
     if report.any_class_key:
         buttons.append((report.any_class_key, "Open matches of any class"))
@@ -65,6 +65,20 @@ def summary(report: EvaluationReport) -> tuple[types.Property, dict]:
                 space=6,
             ),
         )
+    results = {"numbers": _numbers(report), "classes": _classes(report)}
+    _table(outputs, "numbers", "Numbers", number="Number", value="Value")
+    _table(
+        outputs,
+        "classes",
+        "Classes, the worst first",
+        label="Class",
+        support="In ground truth",
+        precision="Precision",
+        recall="Recall",
+        f1="F1",
+    )
+    for index, warning in enumerate(report.warnings):
+        outputs.view(f"warning_{index}", types.Warning(label=forms.escaped(warning)))
     return types.Property(outputs), results
 
 
@@ -87,7 +101,7 @@ def _detail(report: EvaluationReport) -> str:
 
 
 def _numbers(report: EvaluationReport) -> list[dict]:
-    rows = [(name, value) for name, value in report.metrics.items() if value is not None]
+    rows = [(name, report.metrics[name]) for name in _SHOWN if report.metrics.get(name) is not None]
     rows += [(f"top-{row.k} accuracy", row.accuracy) for row in report.top_k if row.k > 1]
     if report.localisation is not None:
         rows.append(("located, whatever the name", report.localisation.recall))

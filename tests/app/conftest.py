@@ -96,25 +96,30 @@ class App:
             self.page.locator('[data-cy="item-action-clear-selected-samples"]').click()
             self.page.locator('[data-cy="selection-count-container"]').wait_for(state="hidden")
 
-    def find_operator(self, label: str) -> None:
-        """Opens the operator from the operator browser."""
+    def find_operator(self, label: str, *, with_default: str = "Label field") -> None:
+        """Opens the operator from the operator browser.
+
+        Args:
+            label: of the operator
+            with_default: an input of its form that has a default
+        """
         self.page.keyboard.press("Backquote")
         self.page.locator('[data-cy="operators-browser-search"]').wait_for()
         self.page.keyboard.type(label)
         browser = self.page.locator('[data-cy="operators-browser"]')
         browser.get_by_text(label, exact=True).first.click()
-        self._wait_for_defaults()
+        self._wait_for_defaults(with_default)
 
     def press_placement(self, icon: str) -> None:
         """Opens the operator from its button above the grid."""
         self.page.locator(f'[data-cy="fo-grid-actions"] img[src*="{icon}"]').first.click()
         self._wait_for_defaults()
 
-    def _wait_for_defaults(self) -> None:
+    def _wait_for_defaults(self, label: str = "Label field") -> None:
         """Defaults arrive after the form is first painted and undo what was typed before."""
         from playwright.sync_api import expect
 
-        expect(self.item("Label field").locator("input")).not_to_have_value("")
+        expect(self.item(label).locator("input")).not_to_have_value("")
         self.page.wait_for_timeout(500)
 
     def item(self, label: str):

@@ -100,7 +100,7 @@ def prepare(
         roll_up=options.roll_up,
     )
     match = replace(match, predictions={**match.predictions, **dict.fromkeys(reserved)})
-    warnings = [*selection.warnings, *_name_warnings(match)]
+    warnings = [*selection.warnings, *_name_warnings(match, vocabulary)]
     seen = None
     if options.seen is not None:
         seen = frozenset(match.of_any(options.seen))
@@ -153,14 +153,15 @@ def _names_of_masks(
     )
 
 
-def _name_warnings(match: NameMatch) -> list[str]:
+def _name_warnings(match: NameMatch, vocabulary: Vocabulary | None) -> list[str]:
     found = []
     if match.names.unmatched_ground_truth:
         shown = _shown(match.names.unmatched_ground_truth)
-        found.append(f"Ground truth has classes that no prediction can be: {shown}.")
+        what = "are not in the vocabulary" if vocabulary else "are never predicted"
+        found.append(f"Some classes of ground truth {what}: {shown}.")
     if match.names.unmatched_predictions:
         shown = _shown(match.names.unmatched_predictions)
-        found.append(f"Predictions have classes that ground truth lacks: {shown}.")
+        found.append(f"Some predicted classes are not in ground truth: {shown}.")
     return found
 
 
