@@ -53,6 +53,7 @@ from zs_operators.errors import (
     UnreadableMediaError,
     UnsupportedMediaError,
 )
+from zs_operators.redaction import without_secrets
 from zs_operators.signatures import kind_of_media
 
 if TYPE_CHECKING:
@@ -206,7 +207,10 @@ def _opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
 
 def _open_error(error: Exception, name: str) -> Exception:
     if "://" in name:
-        return MissingMediaError(f"{name} is a remote address; download it and use the local path")
+        shown = without_secrets(name)
+        return MissingMediaError(
+            f"{shown} is a remote address; download it and use the local path"
+        )
     if isinstance(error, ValueError):
         return MissingMediaError(f"{name} is not a valid path ({error}); correct the filepath")
     if isinstance(error, FileNotFoundError | NotADirectoryError):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zs_operators.class_files import has_known_suffix
+from zs_operators.redaction import without_secrets
 from zs_operators.weights_files import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 #: Stands for what JSON cannot hold: ``{"object": "<name of its type>"}``.
 OBJECT = "object"
-HIDDEN = "***"
 #: A view that takes more text than this is not recorded: its samples are those the run has marked.
 MAX_STAGES_CHARS = 200_000
 
@@ -23,11 +22,6 @@ MAX_STAGES_CHARS = 200_000
 _NOT_RECORDED = ("samples", "progress", "options")
 _MODELS = ("model", "clip", "proposals")
 _FILES = ("weights", "clip_weights", "proposal_weights")
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-_SECRET_QUERY = re.compile(
-    r"(?<=[?&])([\w.-]*(?:token|key|secret|password|signature|credential|sig|auth)[\w.-]*=)[^&\s#]+",
-    re.IGNORECASE,
-)
 
 
 def recorded(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,20 +57,16 @@ def plain(value: Any) -> Any:
     return {OBJECT: type(value).__name__}
 
 
-def without_secrets(text: str) -> str:
-    """Text whose URLs have lost their users, passwords, tokens and keys."""
-    return _SECRET_QUERY.sub(rf"\g<1>{HIDDEN}", _USER_INFO.sub(HIDDEN, text))
-
-
 def scope(samples: SampleCollection) -> dict[str, Any]:
-    """Which samples a run was given: the stages of the view as JSON text, None if it is long."""
+    """Which samples a run was given: the stages of the view as JSON text.
+
+    None if it is long, or if a stage selects by addresses with secrets in them.
+    """
     from bson import json_util
 
     stages = json_util.dumps(samples.view()._serialize())
-    return {
-        "dataset": samples._root_dataset.name,
-        "stages": stages if len(stages) <= MAX_STAGES_CHARS else None,
-    }
+    is_kept = len(stages) <= MAX_STAGES_CHARS and without_secrets(stages) == stages
+    return {"dataset": samples._root_dataset.name, "stages": stages if is_kept else None}
 
 
 def _source_of_classes(classes: Any) -> str | None:

@@ -155,7 +155,7 @@ def test_a_field_of_two_runs_needs_a_key(classified):
     ],
 )
 def test_secrets_of_urls_are_left_out(text, expected):
-    from zs_operators.run_parameters import without_secrets
+    from zs_operators.redaction import without_secrets
 
     assert without_secrets(text) == expected
 

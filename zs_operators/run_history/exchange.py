@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from zs_operators import provenance
 from zs_operators.errors import InvalidInputError, VocabularyError
+from zs_operators.redaction import without_secrets
 from zs_operators.run_history.stored_run import StoredRun, check_run, root_of
-from zs_operators.run_parameters import without_secrets
 from zs_operators.version import __version__
 from zs_operators.whole_files import write_whole
 

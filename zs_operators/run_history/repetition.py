@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from zs_operators.errors import InvalidInputError
 from zs_operators.progress import show_progress
+from zs_operators.redaction import HIDDEN
 from zs_operators.run_history import marks
 from zs_operators.run_history.origins import model_parameters
 from zs_operators.run_history.stored_run import StoredRun, check_run
-from zs_operators.run_parameters import HIDDEN, OBJECT
+from zs_operators.run_parameters import OBJECT
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
