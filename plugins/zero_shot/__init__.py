@@ -14,7 +14,10 @@ from .evaluate import Evaluate, OpenEvaluation
 from .evaluation_panel import EvaluationPanel
 from .outcomes import ShowOutcomes, StopRun
 from .prompt_lab import PromptLabPanel
+from .rerun import Rerun
 from .review import Review
+from .run_operators import CompareRuns, DeleteRun, ExportRun, ImportRun
+from .runs_panel import RunsPanel
 from .segment import Segment
 
 
@@ -29,3 +32,9 @@ def register(p):
     p.register(Segment)
     p.register(ShowOutcomes)
     p.register(StopRun)
+    p.register(CompareRuns)
+    p.register(DeleteRun)
+    p.register(ExportRun)
+    p.register(ImportRun)
+    p.register(Rerun)
+    p.register(RunsPanel)
