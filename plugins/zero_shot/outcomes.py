@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zs_operators.report import RunReport
 
 SHOW_OPERATOR = "@zs/operators/show_outcomes"
+REVIEW_OPERATOR = "@zs/operators/review"
 
 FAILED = "failed"
 REJECTED = "rejected"
@@ -77,6 +78,8 @@ def summary(
         table.add_column("images", label=_TASKS[report.task][1])
         table.add_column("share", label="Share")
         outputs.list("labels", types.Object(), view=table)
+    if judgement := _judgement(report):
+        outputs.view("sanity", types.Notice(label="Without ground truth", description=judgement))
     for index, warning in enumerate(report.warnings):
         outputs.view(f"warning_{index}", types.Warning(label=forms.escaped(warning)))
     for index, button in enumerate(steps):
@@ -94,6 +97,8 @@ def summary(
                 space=4,
             ),
         )
+    if report.sanity.get("close_share") or report.sanity.get("rejected_share"):
+        outputs.view("review", _review_button(report))
     return types.Property(outputs), results
 
 
@@ -200,6 +205,33 @@ def _headline(outputs: types.Object, report: RunReport, samples) -> None:
     is_complete = not report.num_failed and labeled if report.task in _LOCATED else labeled == total
     view = types.Success if is_complete else types.Warning
     outputs.view("headline", view(label=label, description=detail))
+
+
+def _judgement(report: RunReport) -> str:
+    """The run's own judgement of its labels, in a line."""
+    found = report.sanity
+    parts = []
+    if found.get("mean_confidence") is not None:
+        parts.append(f"mean confidence {found['mean_confidence']:.2f}")
+    if found.get("close_share") is not None:
+        parts.append(f"{found['close_share']:.0%} close calls")
+    if found.get("rejected_share"):
+        parts.append(f"{found['rejected_share']:.0%} rejected")
+    if found.get("label_entropy") is not None:
+        parts.append(f"evenness of labels {found['label_entropy']:.2f}")
+    return " · ".join(parts)
+
+
+def _review_button(report: RunReport) -> types.Button:
+    return types.Button(
+        label="Tag for review",
+        description="Tag close calls and rejected labels, to look at them",
+        operator=REVIEW_OPERATOR,
+        params={"action": "tag", "label_field": report.label_field},
+        prompt=True,
+        variant="outlined",
+        space=4,
+    )
 
 
 def _has_boxes(samples, label_field: str, wanted: bool) -> fo.ViewExpression:
