@@ -8,6 +8,19 @@ from zs_operators.heads.support import Support
 
 SCALE = 30.0
 
+#: Four names say what is seen, four say nothing of it.
+POOR_NAMES = {
+    "circle": ["circle"],
+    "square": ["square"],
+    "triangle": ["triangle"],
+    "star": ["star"],
+    "cross": ["a sign"],
+    "ring": ["a thing"],
+    "heart": ["a symbol"],
+    "arrow": ["an item"],
+}
+MODEL = {"model": "shapes-tiny", "precision": "fp32"}
+
 
 def unit(rows):
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)

@@ -83,6 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
     from zs_operators.evaluate_command import add_evaluate_command
 
     add_evaluate_command(commands)
+    from zs_operators.head_commands import add_head_commands
+
+    add_head_commands(commands)
     from zs_operators.runs_command import add_runs_command
 
     for action in add_runs_command(commands):

@@ -17,7 +17,8 @@ _UNSET = argparse.SUPPRESS
 def add_task_commands(commands: Any) -> None:
     """The three commands, added to the subparsers of ``zs``."""
     classify = _command(commands, "classify", "label the images of a dataset")
-    _classes(classify, required=True)
+    _classes(classify, required=False)
+    _text(classify, "head", "NAME", "a head of `zs fit-head`, or its file; then no classes needed")
     _vocabulary(classify)
     _model(classify, "CLIP")
     _output(classify, "zs_classification")
@@ -31,7 +32,8 @@ def add_task_commands(commands: Any) -> None:
     _choice(classify, "embeddings", "off", "reuse", "refresh")
 
     detect = _command(commands, "detect", "find objects by name, or name boxes that exist")
-    _classes(detect, required=True)
+    _classes(detect, required=False)
+    _text(detect, "head", "NAME", "a head of `zs fit-head`, or its file; then no classes needed")
     _vocabulary(detect)
     _model(detect, "CLIP")
     _text(detect, "regions", "FIELD", "name the boxes of this field instead of finding some")
@@ -177,6 +179,13 @@ def _run(args: argparse.Namespace) -> int:
         options["classes"] = zs.class_names(samples, args.classes_field)
     elif args.classes is not None:
         options["classes"] = args.classes
+    elif "head" in options:
+        options["classes"] = None  # those it was fitted for
+    elif args.task in ("classify", "detect"):
+        raise InvalidInputError(
+            "There are no classes: give --classes, --classes-file, --classes-saved, "
+            "--classes-field, or --head."
+        )
     templates = options.get("templates")
     if templates and len(templates) == 1 and "{}" not in templates[0]:
         options["templates"] = templates[0]  # the name of a set

@@ -127,20 +127,26 @@ def check_name(samples: SampleCollection, name: str, *, overwrite: bool = False)
 
 
 def heads_for(
-    samples: SampleCollection, columns: Sequence[str], words: str, model_sha: str | None
+    samples: SampleCollection,
+    columns: Sequence[str],
+    words: str,
+    weights_sha256: str | None,
+    architecture: str,
 ) -> list[str]:
     """Names of the saved heads that fit; no file is read.
 
     Args:
         columns, words: of the vocabulary, see :func:`zs_operators.heads.identity.words_of`
-        model_sha: sha256 of the weights, None where it is not known before they are loaded
+        weights_sha256: of the model, None where it is not known before they are loaded
+        architecture: of the model
     """
     return [
         entry["name"]
         for entry in _entries(samples)
         if sorted(entry["columns"]) == sorted(columns)
         and entry["words"] == words
-        and model_sha in (None, entry["model"]["weights_sha256"])
+        and weights_sha256 in (None, entry["model"]["weights_sha256"])
+        and architecture == entry["model"]["architecture"]
     ]
 
 
