@@ -8,7 +8,7 @@ import fiftyone.operators.types as types
 
 from zs_operators.errors import InvalidInputError, SamplesError
 
-from . import forms, model_form, outcomes, params, vocabulary_form
+from . import forms, model_form, outcomes, params, targeting, vocabulary_form
 from .run_operator import RunOperator
 
 #: Arguments of :func:`zs_operators.classify` that a form or a script may set besides the classes.
@@ -67,6 +67,7 @@ class Classify(RunOperator):
         if samples is not None:
             vocabulary_form.class_names(inputs, ctx, samples)
             vocabulary_form.templates(inputs, ctx)
+            vocabulary_form.details(inputs)
             words = vocabulary_form.preview(inputs, ctx, samples)
             vocabulary_form.save_as(inputs, ctx, samples, words)
             model_form.model(inputs, ctx)
@@ -89,13 +90,13 @@ class Classify(RunOperator):
 
         if ctx.dataset is None:
             raise SamplesError("There is no dataset: open one, or pass a dataset or a view.")
-        samples = forms.targeted(ctx)
+        samples = targeting.chosen(ctx)
         arguments = params.arguments(ctx.params, samples, ARGUMENTS)
         params.keep_vocabulary(ctx.params, samples)
         return zs.iter_classify(samples, arguments.pop("classes"), **arguments)
 
     def summarize(self, ctx, report):
-        return outcomes.summary(report, forms.targeted(ctx))
+        return outcomes.summary(report, targeting.chosen(ctx))
 
 
 def _label_type(ctx) -> str | None:

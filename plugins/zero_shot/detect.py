@@ -72,6 +72,7 @@ class Detect(PreviewOperator):
             regions = detect_form.where_to_look(inputs, ctx, chosen)
             vocabulary_form.class_names(inputs, ctx, samples)
             vocabulary_form.templates(inputs, ctx)
+            vocabulary_form.details(inputs)
             words = vocabulary_form.preview(inputs, ctx, samples)
             vocabulary_form.save_as(inputs, ctx, samples, words)
             model_form.model(inputs, ctx)

@@ -106,14 +106,7 @@ def label_field(
 def rejection(inputs: types.Object) -> None:
     """A folded section: when an image gets no class, and the background prompts."""
     group = section(inputs, "rejection", "None of these: rejection and background")
-    for name, label, description, bounds in (
-        ("min_confidence", "Least confidence", "Between 0 and 1", {"min": 0, "max": 1}),
-        ("min_margin", "Least margin", "Logit above the next best", {"min": 0}),
-        ("min_cosine", "Least cosine", "Between −1 and 1", {"min": -1, "max": 1}),
-    ):
-        group.float(
-            name, label=label, description=description, view=types.FieldView(space=4), **bounds
-        )
+    thresholds(group)
     group.str(
         "background",
         label="Background prompts",
@@ -126,6 +119,18 @@ def rejection(inputs: types.Object) -> None:
         description="Empty: they get no label",
         view=types.TextFieldView(),
     )
+
+
+def thresholds(group: types.Object) -> None:
+    """Inputs for what the best class needs at least."""
+    for name, label, description, bounds in (
+        ("min_confidence", "Least confidence", "Between 0 and 1", {"min": 0, "max": 1}),
+        ("min_margin", "Least margin", "Logit above the next best", {"min": 0}),
+        ("min_cosine", "Least cosine", "Between −1 and 1", {"min": -1, "max": 1}),
+    ):
+        group.float(
+            name, label=label, description=description, view=types.FieldView(space=4), **bounds
+        )
 
 
 def classification_output(inputs: types.Object) -> None:

@@ -10,8 +10,16 @@ if TYPE_CHECKING:
     from zs_operators.prompt_versions import LabVersion, Stealing
 
 BINS = 20
+#: What can be shown of how sure labels are, and what it is called
+SCORES = {
+    "margin": "Lead of the label (logits)",
+    "confidence": "Confidence",
+    "cosine": "Cosine of image and label",
+}
 _PROMPTS_SHOWN = 10
 COLOR = "#ff6d04"
+#: From nothing to the App's orange, on a page of any colour
+SHADES = [[0, "rgba(255, 109, 4, 0.04)"], [0.01, "rgba(255, 109, 4, 0.3)"], [1, COLOR]]
 
 
 def name_of(label: str | None) -> str:
@@ -26,9 +34,9 @@ def labels(version: LabVersion) -> list[dict[str, Any]]:
     return [bars(names, list(histogram.values()))]
 
 
-def margins(version: LabVersion) -> list[dict[str, Any]]:
-    """Bars: how far labels lead."""
-    counts, edges = version.distribution("margin", BINS)
+def scores(version: LabVersion, by: str) -> list[dict[str, Any]]:
+    """Bars: how sure labels are."""
+    counts, edges = version.distribution(by, BINS)
     middles = (edges[:-1] + edges[1:]) / 2
     return [bars([round(float(x), 3) for x in middles], counts.tolist())]
 
@@ -82,7 +90,7 @@ def layout(title: str, height: int = 280) -> dict[str, Any]:
 
 def heatmap(z: list[list[int]], x: list[str], y: list[str]) -> list[dict[str, Any]]:
     """Cells that can be clicked: rows ``y`` from below, columns ``x``."""
-    look = {"colorscale": "Oranges", "showscale": False}
+    look = {"colorscale": SHADES, "showscale": False}
     return [{"type": "heatmap", "z": z, "x": x, "y": y, **look}]
 
 

@@ -18,7 +18,17 @@ from typing import Any
 from zs_operators.errors import InvalidInputError, VocabularyError
 
 #: Folded sections of the forms: their inputs arrive nested under these names.
-SECTIONS = ("rejection", "output", "boxes", "naming", "masks", "grid", "storage", "performance")
+SECTIONS = (
+    "words",
+    "rejection",
+    "output",
+    "boxes",
+    "naming",
+    "masks",
+    "grid",
+    "storage",
+    "performance",
+)
 
 #: Choice of the model picker that asks for an architecture and weights instead.
 CUSTOM_MODEL = "custom"
@@ -30,6 +40,9 @@ CLIP_INPUTS = ("clip", "clip_weights", "clip_architecture")
 
 #: Choice of the template picker that asks for the templates themselves.
 CUSTOM_TEMPLATES = "custom"
+
+#: Choice of how names merge that leaves it to the vocabulary.
+OWN_MERGE = "own"
 
 #: Choice of the class field picker that stands for ``dataset.default_classes``.
 DEFAULT_CLASSES = "(default classes of the dataset)"
@@ -89,7 +102,7 @@ def vocabulary_arguments(
     """
     model, weights = model_and_weights(values, names)
     return {
-        "classes": classes(values, samples),
+        "classes": detailed_classes(values, samples),
         "templates": templates(values),
         "background": background(values),
         names[0]: model,
@@ -138,6 +151,40 @@ def classes(values: Mapping[str, Any], samples) -> Any:
     if not text.strip():
         raise VocabularyError("Type at least one class name, one a line.")
     return parse_lines(text)
+
+
+def detailed_classes(values: Mapping[str, Any], samples) -> Any:
+    """:func:`classes`, as a vocabulary where a form says more of them.
+
+    Raises:
+        VocabularyError: as :func:`classes`, or if what is said cannot be used
+    """
+    spec, more = classes(values, samples), details(values)
+    if not more:
+        return spec
+    from zs_operators.classification import parse_classes
+    from zs_operators.vocabulary import Vocabulary
+
+    return Vocabulary.parse(parse_classes(samples, spec), **more)
+
+
+def details(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a form says of the classes: concept, merge, roll_up and thresholds, where given.
+
+    Raises:
+        VocabularyError: if a threshold is no number
+    """
+    found = {name: values[name] for name in ("concept", "merge") if values.get(name)}
+    if found.get("merge") == OWN_MERGE:
+        del found["merge"]
+    roll_up = values.get("roll_up") or ""
+    if isinstance(roll_up, str) and roll_up.strip() not in ("parent", "top"):
+        roll_up = [label.strip() for label in roll_up.split(",") if label.strip()]
+    if roll_up:
+        found["roll_up"] = roll_up.strip() if isinstance(roll_up, str) else roll_up
+    if (values.get("class_thresholds") or "").strip():
+        found["thresholds"] = _class_thresholds(values["class_thresholds"])
+    return found
 
 
 def templates(values: Mapping[str, Any]) -> Any:
@@ -191,10 +238,11 @@ def vocabulary(values: Mapping[str, Any], samples):
     spec = classes(values, samples)
     options = {"templates": templates(values), "background": background(values)}
     options = {name: value for name, value in options.items() if value is not None}
+    more = details(values)
     if isinstance(spec, str | Vocabulary):
-        return parse_classes(samples, spec, **options)
+        return Vocabulary.parse(parse_classes(samples, spec, **options), **more)
     # A form is resolved again at every keystroke: parse only when the words have changed
-    return _parse(json.dumps(spec), json.dumps(options, sort_keys=True))
+    return _parse(json.dumps(spec), json.dumps({**options, **more}, sort_keys=True))
 
 
 def keep_vocabulary(params: Mapping[str, Any], samples) -> None:
@@ -253,6 +301,23 @@ def _parse_class_file(content: bytes, name: str) -> Any:
         except VocabularyError as error:
             # The person knows the file they chose, not the copy it was read from
             raise VocabularyError(str(error).replace(str(path), name)) from error
+
+
+def _class_thresholds(text: str) -> dict[str, float]:
+    """Least confidences of single classes, one a line: ``car: 0.4``."""
+    from zs_operators.vocabulary import parse_lines
+
+    found = {}
+    for entry in parse_lines(text):
+        label, numbers = (entry, []) if isinstance(entry, str) else entry
+        try:
+            (number,) = numbers
+            found[label] = float(number)
+        except ValueError:
+            raise VocabularyError(
+                f"Write a threshold as 'class: number', for example {label}: 0.4"
+            ) from None
+    return found
 
 
 def _lines(text: str) -> list[str]:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from zs_operators.errors import ZeroShotError
 
-from . import lab_plots, params, targeting
+from . import lab_inputs, lab_plots, params, targeting
 
 if TYPE_CHECKING:
     from zs_operators.prompt_lab import PromptLab
-    from zs_operators.prompt_versions import LabVersion
 
 #: Sessions by panel and by what they work on; they start again from the panel's own history
 _LABS: OrderedDict[tuple, PromptLab] = OrderedDict()
 _MAX_LABS = 4
 _SHOWN = 24
-NO_FIELD = "(none)"
+CLASSIFY = "@zs/operators/classify"
 DEFAULT_LABEL_FIELD = "zs_classification"
+DEFAULT_SCORE = "margin"
 LISTS = {"least": "least_certain", "most": "most_certain"}
 
 
@@ -43,22 +43,31 @@ class PromptLabPanel(foo.Panel):
         from zs_operators.prompt_lab import embedded_models
 
         state = ctx.panel.state
-        state.history = []
-        state.message = ""
         if ctx.dataset is None:
-            state.models = {}
+            state.set({"history": [], "message": "", "models": {}})
             return
-        state.stages = targeting.stages(ctx.view)
         found = embedded_models(ctx.view)
-        state.models = found
-        if found and state.model not in found:
-            state.model = next(iter(found))
+        chosen = state.model
+        if chosen not in found and chosen != params.CUSTOM_MODEL:
+            chosen = next(iter(found), None)
+        state.set(
+            {
+                "history": [],
+                "message": "",
+                "stages": targeting.stages(ctx.view),
+                "models": found,
+                "model": chosen,
+            }
+        )
         if state.words:
             self.update(ctx)
 
     def on_change_dataset(self, ctx):
-        ctx.panel.state.words = ""
+        ctx.panel.state.set({"words": "", "kept": None})
         self.use_view(ctx)
+
+    def redraw(self, ctx):
+        """Another input decides what is shown: what the App is told after every call is enough."""
 
     def update(self, ctx):
         """Scores the words as they are now."""
@@ -67,12 +76,21 @@ class PromptLabPanel(foo.Panel):
     def change_source(self, ctx):
         """Another model or ground truth: the same words again, without the versions before."""
         state = ctx.panel.state
-        state.history = state.history[-1:] if state.history else []
-        if state.history:
-            self._try(ctx, lambda ctx: self._show(ctx, _lab(ctx), state.history))
+        state.set({"history": (state.history or [])[-1:], "message": ""})
 
     def undo(self, ctx):
         self._try(ctx, self._undo)
+
+    def forget(self, ctx):
+        """Leaves what lines cannot say of the loaded classes."""
+        # without parents there is nothing to roll up to
+        ctx.panel.state.set({"kept": None, f"{lab_inputs.MORE}.roll_up": ""})
+
+    def load(self, ctx):
+        self._try(ctx, self._load)
+
+    def save(self, ctx):
+        self._try(ctx, self._save)
 
     def write(self, ctx):
         self._try(ctx, self._write)
@@ -81,7 +99,7 @@ class PromptLabPanel(foo.Panel):
         """Opens the form of the operator that stores embeddings."""
         words = ctx.panel.state.words or ""
         ctx.prompt(
-            "@zs/operators/classify",
+            CLASSIFY,
             params={"class_names": words, "embeddings": "reuse"},
             on_success=self.use_view,
         )
@@ -94,10 +112,10 @@ class PromptLabPanel(foo.Panel):
 
     def show_scores(self, ctx):
         """A bar of the distribution was clicked."""
-        version = _lab(ctx).version
-        _, edges = version.distribution("margin", lab_plots.BINS)
+        version, score = _lab(ctx).version, _score(ctx)
+        _, edges = version.distribution(score, lab_plots.BINS)
         low, high = edges[_index(ctx)], edges[_index(ctx) + 1]
-        _show_ids(ctx, version.ids_between("margin", float(low), float(high)))
+        _show_ids(ctx, version.ids_between(score, float(low), float(high)))
 
     def show_confusion(self, ctx):
         """A cell of the confusion was clicked."""
@@ -124,138 +142,157 @@ class PromptLabPanel(foo.Panel):
 
     def render(self, ctx):
         panel = types.Object()
-        state = ctx.panel.state
-        if not state.models:
-            panel.md(
-                "No embeddings of these images are stored yet, or none of a model of the list. "
-                "Embedding them takes one pass; after that, words change in moments.",
-                name="nothing",
-            )
-            row = panel.h_stack("start", gap=2)
-            row.btn("embed", label="Embed this view", on_click=self.embed, variant="contained")
-            row.btn("look_again", label="Look again", on_click=self.use_view)
+        if ctx.dataset is None:
+            panel.md("Open a dataset first.", name="nothing")
             return _page(panel)
-        self._inputs(panel, ctx)
-        if state.message:
-            panel.view("message", types.Error(label=state.message))
-        if state.summary and state.history:
-            self._results(panel, ctx)
-        return _page(panel)
-
-    def _inputs(self, panel, ctx):
-        from zs_operators.samples import label_fields
-
+        lab_inputs.source(panel, ctx, self.change_source, self.change_source)
         state = ctx.panel.state
-        schema = ctx.dataset.get_field_schema()
-        truths = [
-            name
-            for name in label_fields(ctx.dataset)
-            if schema[name].document_type.__name__ == "Classification"
-        ]
-        models = types.DropdownView()
-        for name, count in state.models.items():
-            models.add_choice(name, label=f"{name} · {count:,} images")
-        _choice(panel, "model", models, "Model", self.change_source, state.model)
-        fields = types.DropdownView()
-        for name in (NO_FIELD, *truths):
-            fields.add_choice(name, label=name)
-        _choice(panel, "gt_field", fields, "Ground truth", self.change_source, NO_FIELD)
-        panel.str(
-            "words",
-            label="Class names",
-            description="One class a line. Other names to encode follow a colon: car: car, sedan",
-            view=types.TextFieldView(multiline=True, rows=8),
-        )
+        if not state.model:
+            self._embedding(panel)
+            return _page(panel)
+        lab_inputs.words(panel, ctx, self.redraw, self.forget)
+        lab_inputs.saved(panel, ctx, self.load, self.save)
         row = panel.h_stack("actions", gap=2)
         row.btn("update", label="Update", on_click=self.update, variant="contained")
         row.btn("undo", label="Undo", on_click=self.undo, disabled=len(state.history or ()) < 2)
         row.btn("use_view", label="Use the current view", on_click=self.use_view)
+        message, lab = state.message, None
+        if state.history:
+            try:
+                lab = _lab(ctx)
+            except ZeroShotError as error:
+                message = str(error)
+        if message:
+            panel.view("message", types.Error(label=message))
+        if lab is not None:
+            self._results(panel, ctx, lab)
+        return _page(panel)
 
-    def _results(self, panel, ctx):
-        state = ctx.panel.state
-        panel.md(state.summary, name="summary_text")
+    def _embedding(self, panel):
+        panel.md(
+            "No embeddings of these images are stored yet, or none of a model of the list. "
+            "Embedding them takes one pass; after that, words change in moments.",
+            name="nothing",
+        )
+        row = panel.h_stack("start", gap=2)
+        row.btn("embed", label="Embed this view", on_click=self.embed, variant="contained")
+        row.btn("look_again", label="Look again", on_click=self.use_view)
+
+    def _results(self, panel, ctx, lab: PromptLab):
+        version, score = lab.version, _score(ctx)
+        panel.md(_summary(lab), name="summary")
         row = panel.h_stack("lists", gap=2)
         for name, label in (
             ("least", "Least certain"),
             ("most", "Most certain"),
-            ("changed", f"Changed ({state.changed:,})"),
+            ("changed", f"Changed ({len(version.changed_ids):,})"),
             ("all", "All"),
         ):
             row.btn(name, label=label, on_click=self.show_list, params={"list": name})
-        for name, on_click, layout in (
-            ("labels", self.show_label, lab_plots.layout("Labels")),
-            ("margins", self.show_scores, lab_plots.layout("Lead of the label (logits)")),
-            ("confusion", self.show_confusion, lab_plots.layout("Ground truth and label", 420)),
-        ):
-            if name in state.parts:
-                panel.plot(state.parts[name], on_click=on_click, **layout)
-        if "stealing" in state.parts:
+        # Data as part of the page: what is sent on its own is drawn on its own, and merged by index
+        self._plot(panel, "labels", lab_plots.labels(version), self.show_label, "Labels")
+        scores = types.DropdownView(space=6)
+        for name, label in lab_plots.SCORES.items():
+            scores.add_choice(name, label=label)
+        panel.enum(
+            "score",
+            scores.values(),
+            label="Score shown",
+            default=DEFAULT_SCORE,
+            view=scores,
+            on_change=self.redraw,
+        )
+        bars = lab_plots.scores(version, score)
+        self._plot(panel, "scores", bars, self.show_scores, lab_plots.SCORES[score])
+        if lab.gt_field is not None:
+            cells = lab_plots.confusion(version)
+            title = "Ground truth and label"
+            self._plot(panel, "confusion", cells, self.show_confusion, title, 420)
+        if pairs := version.stealing():
             table = types.TableView()
             table.add_column("labels", label="Steal from each other")
             table.add_column("close", label="Close images")
             table.add_column("share", label="Of both")
             table.add_row_action("show", self.show_stealing, label="Show", icon="visibility")
-            panel.list(state.parts["stealing"], types.Object(), view=table)
-        if state.never:
-            panel.md(state.never, name="never_text")
+            panel.list("stealing", types.Object(), view=table, default=lab_plots.stealing(pairs))
+        if never := lab_plots.never(version):
+            panel.md(never, name="never")
         panel.str("label_field", label="Label field", default=DEFAULT_LABEL_FIELD)
         panel.bool("overwrite", label="Replace the labels that are there", default=False)
         panel.btn("write", label="Write labels", on_click=self.write, variant="contained")
 
+    def _plot(self, panel, name, data, on_click, title: str, height: int = 280):
+        layout = lab_plots.layout(title, height)
+        panel.plot(name, data=data, on_click=on_click, **layout)
+
     def _update(self, ctx):
         state = ctx.panel.state
-        lab = _lab(ctx)
-        lab.score(params.classes({"class_names": state.words or ""}, lab.samples))
-        self._show(ctx, lab, [*(state.history or []), state.words])
+        entry = lab_inputs.settings(state)
+        _add_version(_lab(ctx), entry)
+        state.history = [*(state.history or []), entry]
 
     def _undo(self, ctx):
         state = ctx.panel.state
-        lab = _lab(ctx)
-        lab.undo()
+        _lab(ctx).undo()
         history = state.history[:-1]
-        state.words = history[-1]
-        self._show(ctx, lab, history)
+        state.set({"history": history, **lab_inputs.restore(history[-1])})
+
+    def _load(self, ctx):
+        from zs_operators.saved_vocabularies import load_vocabulary
+
+        state = ctx.panel.state
+        name = state.get("saved.name") or ""
+        entry = lab_inputs.loaded(load_vocabulary(ctx.dataset, name))
+        state.set({**lab_inputs.restore(entry), "saved.save_as": name})
+        self._update(ctx)
+
+    def _save(self, ctx):
+        from zs_operators.saved_vocabularies import save_vocabulary
+
+        state = ctx.panel.state
+        saved = save_vocabulary(
+            ctx.dataset,
+            (state.get("saved.save_as") or "").strip(),
+            lab_inputs.vocabulary(lab_inputs.settings(state), ctx.dataset),
+            overwrite=bool(state.get("saved.replace")),
+        )
+        count = len(saved.classes)
+        ctx.ops.notify(f"{count:,} classes saved with the dataset", variant="success")
 
     def _write(self, ctx):
-        state = ctx.panel.state
-        report = _lab(ctx).write(
-            state.label_field or DEFAULT_LABEL_FIELD,
-            overwrite=bool(state.overwrite),
-            progress=False,
-        )
-        ctx.ops.reload_dataset()
-        labelled = report.counts.get("labeled", 0) + report.counts.get("rejected", 0)
-        ctx.ops.notify(f"{labelled:,} labels written to {report.label_field}", variant="success")
+        """Runs the operator that writes such labels, with its progress, summary and run."""
+        from zs_operators.fields import check_label_field
 
-    def _show(self, ctx, lab: PromptLab, history: list[str]):
-        """Puts the current version into the panel, and the words of all versions."""
-        version, state = lab.version, ctx.panel.state
-        data = {"labels": lab_plots.labels(version), "margins": lab_plots.margins(version)}
-        if lab.gt_field is not None:
-            data["confusion"] = lab_plots.confusion(version)
-        if stealing := version.stealing():
-            data["stealing"] = lab_plots.stealing(stealing)
-        # The App merges new data into old by index: another size needs another name
-        parts = {name: f"{name}_{lab_plots.size(part)}" for name, part in data.items()}
-        # The App draws the panel again after each message, so one for all
-        ctx.panel.set_data({parts[name]: part for name, part in data.items()})
-        state.set(
+        state, version = ctx.panel.state, _lab(ctx).version
+        label_field = state.label_field or DEFAULT_LABEL_FIELD
+        overwrite = bool(state.overwrite)
+        view = _base(ctx)
+        check_label_field(
+            view, label_field, "classify", overwrite=overwrite, label_type="Classification"
+        )
+        model, weights = _model(state)
+        ctx.trigger(
+            CLASSIFY,
             {
-                "history": history,
-                "parts": parts,
-                "changed": len(version.changed_ids),
-                "never": lab_plots.never(version),
-                "summary": _summary(lab, version, len(history)),
-            }
+                "classes": version.vocabulary.to_dict(),
+                **version.limits,
+                targeting.STAGES: state.stages,
+                "model": model,
+                "weights": weights,
+                "embeddings": "reuse",
+                "label_field": label_field,
+                "overwrite": overwrite,
+            },
         )
 
     def _try(self, ctx, act: Callable):
-        if ctx.panel.state.message:
-            ctx.panel.state.message = ""
+        state = ctx.panel.state
+        if state.message:
+            state.message = ""
         try:
             act(ctx)
         except ZeroShotError as error:
-            ctx.panel.state.message = str(error)
+            state.message = str(error)
 
 
 def _lab(ctx) -> PromptLab:
@@ -263,24 +300,40 @@ def _lab(ctx) -> PromptLab:
     from zs_operators.prompt_lab import PromptLab
 
     state = ctx.panel.state
-    gt_field = None if state.gt_field in (None, NO_FIELD) else state.gt_field
-    key = (ctx.panel.id, ctx.dataset.name, state.stages, state.model, gt_field)
+    gt_field = None if state.gt_field in (None, lab_inputs.NO_FIELD) else state.gt_field
+    model, weights = _model(state)
+    key = (ctx.panel.id, ctx.dataset.name, state.stages, model, weights, gt_field)
     history = state.history or []
     lab = _LABS.pop(key, None)
     if lab is None or len(lab.versions) != len(history):
         if lab is None:
-            lab = PromptLab(_base(ctx), model=state.model, gt_field=gt_field)
+            lab = PromptLab(_base(ctx), model=model, weights=weights, gt_field=gt_field)
         lab.versions.clear()
-        for words in history:
-            lab.score(params.classes({"class_names": words}, lab.samples))
+        for entry in history:
+            _add_version(lab, entry)
     _LABS[key] = lab
     while len(_LABS) > _MAX_LABS:
         _LABS.popitem(last=False)
     return lab
 
 
+def _add_version(lab: PromptLab, entry: dict[str, Any]) -> None:
+    words = lab_inputs.vocabulary(entry, lab.samples)
+    lab.score(words, **lab_inputs.limits(entry))
+
+
+def _model(state) -> tuple[str | None, str | None]:
+    """Model and weights, as ``zs.classify`` takes them."""
+    given = {name: state.get(name) or None for name in params.MODEL_INPUTS}
+    return params.model_and_weights(given)
+
+
 def _base(ctx):
     return targeting.build_view(ctx, ctx.panel.state.stages)
+
+
+def _score(ctx) -> str:
+    return ctx.panel.state.score or DEFAULT_SCORE
 
 
 def _show_ids(ctx, ids: list[str]) -> None:
@@ -294,7 +347,8 @@ def _index(ctx) -> int:
     return int(ctx.params["idx"])
 
 
-def _summary(lab: PromptLab, version: LabVersion, number: int) -> str:
+def _summary(lab: PromptLab) -> str:
+    version, number = lab.version, len(lab.versions)
     parts = [f"**Version {number}**", f"{len(version.ids):,} images"]
     parts.append(f"{len(version.vocabulary.labels):,} classes")
     if lab.gt_field is not None:
@@ -304,10 +358,6 @@ def _summary(lab: PromptLab, version: LabVersion, number: int) -> str:
     if lab.num_missing:
         parts.append(f"{lab.num_missing:,} images without embedding left out")
     return " · ".join(parts)
-
-
-def _choice(panel, name: str, view, label: str, on_change: Callable, default: str | None) -> None:
-    panel.enum(name, view.values(), label=label, default=default, view=view, on_change=on_change)
 
 
 def _page(panel) -> types.Property:

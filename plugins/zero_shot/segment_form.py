@@ -111,6 +111,7 @@ def names(inputs: types.Object, ctx, samples: SampleCollection, prompts: str) ->
     vocabulary_form.class_names(inputs, ctx, samples, required=required)
     if is_naming:
         vocabulary_form.templates(inputs, ctx)
+        vocabulary_form.details(inputs)
         words = vocabulary_form.preview(inputs, ctx, samples)
         vocabulary_form.save_as(inputs, ctx, samples, words)
     return is_naming

@@ -62,9 +62,9 @@ def values(given: Mapping[str, Any], prompts: str) -> dict[str, Any]:
     """:func:`params.flat` without the sections that these prompts do not have."""
     shown = _SECTIONS
     if prompts == PROPOSALS:
-        shown += ("boxes",)
+        shown += ("words", "boxes")
     elif prompts == EVERYTHING:
-        shown += ("grid", "naming") if is_naming(given, prompts) else ("grid",)
+        shown += ("grid", "words", "naming") if is_naming(given, prompts) else ("grid",)
     return params.flat(params.only(given, *shown))
 
 

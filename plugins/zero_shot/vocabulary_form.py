@@ -13,6 +13,8 @@ from zs_operators.saved_vocabularies import check_name, list_vocabularies, load_
 from . import forms, params
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fiftyone.core.collections import SampleCollection
 
     from zs_operators.vocabulary import Vocabulary
@@ -73,11 +75,22 @@ def class_names(
 
 
 def templates(inputs: types.Object, ctx) -> None:
-    """Asks for the prompt templates."""
+    """Asks for the prompt templates, unless a script has given them."""
+    chosen = ctx.params.get("templates")
+    if not isinstance(chosen, (list, tuple)):
+        template_inputs(inputs, chosen)
+
+
+def template_inputs(inputs: types.Object, chosen: str | None, **events: Callable) -> None:
+    """Inputs for a template set or templates of one's own.
+
+    Args:
+        inputs: the form
+        chosen: the set that is chosen now
+        **events: of the input, such as ``on_change``
+    """
     from zs_operators.vocabulary import TEMPLATE_SETS
 
-    if isinstance(ctx.params.get("templates"), (list, tuple)):
-        return
     words = {
         "simple": "Simple",
         "openai_imagenet": "OpenAI ImageNet",
@@ -95,8 +108,9 @@ def templates(inputs: types.Object, ctx) -> None:
         label="Prompt templates",
         description="Each class name is put into each template; a class is the mean of its prompts",
         view=view,
+        **events,
     )
-    if ctx.params.get("templates") == params.CUSTOM_TEMPLATES:
+    if chosen == params.CUSTOM_TEMPLATES:
         inputs.str(
             "custom_templates",
             required=True,
@@ -106,6 +120,46 @@ def templates(inputs: types.Object, ctx) -> None:
                 multiline=True, rows=3, placeholder="an aerial photo of a {}."
             ),
         )
+
+
+def details(inputs: types.Object) -> None:
+    """A folded section: what is said of the classes besides their names."""
+    more_words(forms.section(inputs, "words", "More about the words"))
+
+
+def more_words(group: types.Object) -> None:
+    """Inputs for concept, merge, roll_up and thresholds; see :func:`params.details`."""
+    group.str(
+        "concept",
+        label="Concept",
+        description="What all classes are, such as: a type of food. Ends every template",
+        view=types.TextFieldView(space=6),
+    )
+    merge = types.DropdownView(space=6)
+    merge.add_choice(params.OWN_MERGE, label="As saved, else their mean")
+    merge.add_choice("mean", label="Their mean")
+    merge.add_choice("max", label="The name nearest to the image")
+    group.enum(
+        "merge",
+        merge.values(),
+        default=params.OWN_MERGE,
+        label="Several names of a class",
+        description="What counts for its score",
+        view=merge,
+    )
+    group.str(
+        "roll_up",
+        label="Label that is written",
+        description="Of classes with parents, from a file or saved: parent, top, or labels with "
+        "commas between; empty: the class",
+        view=types.TextFieldView(space=6),
+    )
+    group.str(
+        "class_thresholds",
+        label="Least confidence of single classes",
+        description="One class a line: car: 0.4",
+        view=types.TextFieldView(multiline=True, rows=2, space=6),
+    )
 
 
 def preview(inputs: types.Object, ctx, samples: SampleCollection) -> Vocabulary | None:

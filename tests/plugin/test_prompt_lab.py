@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import os
 
 import fiftyone.operators as foo
 import pytest
+from bson import json_util
 
 import zs_operators as zs
+from tests.plugin_panels import Panel as AppPanel
 from zs_operators import provenance
 
 BAD = "circle\nheart"
@@ -32,48 +33,17 @@ def embedded(scenes):
     return scenes
 
 
-class Panel:
-    """The App's side of a panel: keeps its state and data, and what it was asked to do."""
-
-    def __init__(self, operator, context, dataset) -> None:
-        self.operator, self.context, self.dataset = operator, context, dataset
-        self.state, self.data, self.asked = {}, {}, {}
-        self("on_load")
-
-    def __call__(self, method, **event):
-        params = {
-            "panel_id": f"panel-{id(self)}",
-            "panel_state": copy.deepcopy(self.state),
-            "__method__": method,
-            **event,
-        }
-        ctx = self.context(self.dataset, params=params)
-        self.operator.execute(ctx)
-        self.asked = {}
-        for call in ctx.executor._requests:
-            name, given = call.operator_uri.rpartition("/")[2], call.params
-            self.asked[name] = given
-            if name == "patch_panel_state":
-                self.state.update(given["state"])
-            if name == "patch_panel_data":
-                self.data.update(given["data"])
-        return self
-
-    def drawn(self, name):
-        return self.data[self.state["parts"][name]]
-
-    @property
-    def inputs(self):
-        return self.asked["show_panel_output"]["output"]["type"]["properties"]
-
+class Panel(AppPanel):
     def update(self, words):
         self.state["words"] = words
         return self("update")
 
-    def shown(self, dataset):
-        import fiftyone.core.view as fov
+    def drawn(self, name):
+        return self.inputs[name]["view"]["data"]
 
-        return fov.DatasetView._build(dataset, self.asked["set_view"]["view"]).values("id")
+    @property
+    def summary(self):
+        return self.inputs["summary"]["default"]
 
 
 @pytest.fixture
@@ -105,12 +75,11 @@ def test_versions_are_drawn_and_undone(panel, embedded):
     (bars,) = panel.drawn("labels")
     assert bars["x"] == ["circle", "heart", "(rejected)"]
     assert sum(bars["y"]) == len(embedded)
-    assert "Version 1" in panel.state["summary"]
-    assert "0.0% right" in panel.state["summary"]
+    assert "Version 1" in panel.summary
+    assert "0.0% right" in panel.summary
     panel.update(GOOD)
-    assert panel.state["changed"] == len(embedded)
+    assert f"{len(embedded)} changed" in panel.summary
     assert panel.drawn("confusion")[0]["x"] == [*GOOD.splitlines(), "(rejected)"]
-    assert set(panel.state["parts"].values()) <= panel.inputs.keys()
     panel("undo")
     assert panel.state["words"] == BAD
     assert panel.drawn("labels") == [bars]
@@ -125,9 +94,12 @@ def test_what_is_clicked_is_shown(panel, embedded):
     for idx, count in enumerate(bars["y"][:-1]):
         if count:
             assert len(panel("show_label", idx=idx).shown(embedded)) == count
-    (bars,) = panel.drawn("margins")
-    idx = bars["y"].index(max(bars["y"]))
-    assert len(panel("show_scores", idx=idx).shown(embedded)) >= bars["y"][idx]
+    for score in ("margin", "confidence", "cosine"):
+        panel.state["score"] = score
+        (bars,) = panel("redraw").drawn("scores")
+        assert sum(bars["y"]) == len(embedded)
+        idx = bars["y"].index(max(bars["y"]))
+        assert len(panel("show_scores", idx=idx).shown(embedded)) >= bars["y"][idx]
     (cells,) = panel.drawn("confusion")
     row, column = next((i, j) for i, z in enumerate(cells["z"]) for j, n in enumerate(z) if n)
     panel("show_confusion", x=cells["x"][column], y=cells["y"][row])
@@ -136,30 +108,148 @@ def test_what_is_clicked_is_shown(panel, embedded):
     assert set(found.values("ground_truth.label")) == {cells["y"][row]}
     assert len(panel("show_list", list="least").shown(embedded)) == len(embedded)
     assert "set_view" not in panel("show_list", list="changed").asked
-    if "stealing" in panel.state["parts"]:
+    if "stealing" in panel.inputs:
         assert panel("show_stealing", row=0).shown(embedded)
 
 
+def run(panel, dataset):
+    """What the App does when the panel asks for a run."""
+    asked = panel.asked["classify"]
+    return foo.execute_operator("@zs/operators/classify", {"dataset": dataset, "params": asked})
+
+
 def test_written_labels_are_a_run_and_are_not_overwritten(panel, embedded):
+    panel.state["more"] = {"min_margin": 2.5, "background": "empty background"}
     panel.update(GOOD)
     panel.state["label_field"] = "names"
-    panel("write")
+    report = run(panel("write"), embedded).result
+    assert report["reused"] == len(embedded)
     embedded.reload()
     assert embedded.count("names") == len(embedded)
-    assert provenance.find(embedded, "classify", "names")["state"] == provenance.COMPLETE
+    rejected = sum(rule is not None for rule in embedded.values("names.rejected_by"))
+    assert rejected == panel("redraw").drawn("labels")[0]["y"][-1] > 0
+    record = provenance.find(embedded, "classify", "names")
+    assert record["state"] == provenance.COMPLETE
+    assert record["options"]["min_margin"] == 2.5
+    panel.state["more"] = {}
     panel.update(BAD)
+    with pytest.raises(Exception, match="overwrite=True"):
+        run(panel("write"), embedded)
+    panel.state["label_field"] = "ground_truth"
     panel("write")
+    assert "classify" not in panel.asked
     assert "overwrite" in panel.state["message"]
+    panel.state["label_field"] = "names"
     panel.state["overwrite"] = True
-    panel("write")
+    run(panel("write"), embedded)
     assert set(embedded.values("names.label")) <= set(BAD.splitlines())
+
+
+def test_only_the_view_of_the_panel_is_written(operator, context, embedded):
+    panel = Panel(operator, context, embedded)
+    panel.state["stages"] = targeting_stages(embedded.limit(3))
+    panel.update(GOOD)
+    run(panel("write"), embedded)
+    assert embedded.exists("zs_classification").values("id") == embedded.limit(3).values("id")
+
+
+def targeting_stages(view):
+    return json_util.dumps(view.view()._serialize())
+
+
+def test_settings_are_part_of_a_version(panel):
+    panel.update(GOOD)
+    plain = panel.drawn("labels")
+    panel.state["more"] = {
+        "templates": "custom",
+        "custom_templates": "{}",
+        "background": "cyan circle on the wall",
+        "min_confidence": 0.5,
+        "class_thresholds": "red heart: 1.0",
+        "merge": "max",
+    }
+    panel.update(GOOD)
+    assert panel.drawn("labels")[0]["y"][-1] > plain[0]["y"][-1] == 0
+    panel("undo")
+    assert panel.drawn("labels") == plain
+    assert panel.state["more"]["templates"] == "simple"
+    assert panel.state["more"]["min_confidence"] is None
+    assert panel.state["more"]["background"] == ""
+    panel.state["more"]["min_confidence"] = 7
+    panel.update(GOOD)
+    assert "min_confidence" in panel.state["message"]
+    assert len(panel.state["history"]) == 1
+
+
+RICH = {
+    "classes": {
+        "warm": {"red heart": {"names": ["red heart", "heart"], "min_confidence": 0.1}},
+        "cold": {"cyan circle": {"names": [], "descriptions": ["a cyan disc"]}},
+    },
+    "templates": ["my {}"],
+    "background": ["nothing"],
+    "concept": "a toy",
+    "merge": "max",
+    "roll_up": "parent",
+}
+
+
+def test_vocabularies_are_loaded_and_saved(panel, embedded):
+    saved = zs.save_vocabulary(embedded, "rich", RICH)
+    panel.state["saved"] = {"name": "rich"}
+    panel("load")
+    assert panel.state["words"] == "red heart: red heart, heart\ncyan circle"
+    assert panel.state["more"]["custom_templates"] == "my {}"
+    assert panel.drawn("labels")[0]["x"] == ["warm", "cold", "(rejected)"]
+    assert "kept_row" in panel.inputs
+    panel.state["saved"]["save_as"] = "copy"
+    panel("save")
+    assert zs.load_vocabulary(embedded, "copy") == saved
+    panel("save")
+    assert panel.state["message"] == ""  # the same words again
+
+    panel.state["words"] = "red heart"
+    panel("save")
+    assert "already saved" in panel.state["message"]
+    panel.state["saved"]["replace"] = True
+    panel("save")
+    assert zs.load_vocabulary(embedded, "copy").classes == ("red heart",)
+    panel("forget")
+    assert "kept_row" not in panel.inputs
+    panel.state["saved"]["save_as"] = "ground_truth"
+    panel("save")
+    assert "field" in panel.state["message"]
+
+
+def test_weights_of_ones_own_are_used(panel, embedded, tmp_path, operator, context):
+    from zs_operators.weights import plan_weights
+
+    folder = plan_weights("clip", "shapes-tiny").path
+    panel.state.update(model="custom", weights=str(folder))
+    panel("change_source").update(GOOD)
+    assert "is stored" in panel.state["message"]
+    zs.classify(embedded, ["a"], model=str(folder), embeddings="reuse", progress=False)
+    embedded.delete_sample_field("zs_classification")
+    panel.update(GOOD)
+    assert sum(panel.drawn("labels")[0]["y"]) == len(embedded)
+    run(panel("write"), embedded)
+    assert embedded.count("zs_classification") == len(embedded)
+    panel.state.update(weights="")
+    panel("change_source")
+    assert "architecture" in panel.inputs["message"]["view"]["label"]
+    # without embeddings of a known model the panel still offers them
+    embedded.set_values("filepath", [str(tmp_path / "moved.png")] * len(embedded))
+    other = Panel(operator, context, embedded)
+    assert "words" not in other.inputs
+    other.state["model"] = "custom"
+    assert "words" in other("change_source").inputs
 
 
 def test_unusable_words_are_a_message_and_no_version(panel):
     panel.update(BAD)
     panel.update("")
     assert "class name" in panel.state["message"]
-    assert panel.state["history"] == [BAD]
+    assert [entry["words"] for entry in panel.state["history"]] == [BAD]
     assert panel.inputs["message"]
 
 
@@ -170,7 +260,7 @@ def test_a_session_that_was_lost_starts_from_the_history(panel, operator):
     sys.modules[type(operator).__module__]._LABS.clear()
     panel("undo")
     assert panel.state["words"] == BAD
-    assert panel.state["history"] == [BAD]
+    assert [entry["words"] for entry in panel.state["history"]] == [BAD]
 
 
 def test_changed_files_are_left_out_and_counted(panel, embedded, tmp_path, pictures):
@@ -182,5 +272,5 @@ def test_changed_files_are_left_out_and_counted(panel, embedded, tmp_path, pictu
     sample.save()
     panel("use_view")
     panel.update(GOOD)
-    assert "1 images without embedding left out" in panel.state["summary"]
+    assert "1 images without embedding left out" in panel.summary
     assert os.path.exists(copied)

@@ -80,3 +80,57 @@ def test_a_file_keeps_its_settings_when_uploaded(form, scenes, tmp_path):
         execute(scenes, {**params, "label_field": field})
         record = scenes.get_run_info(f"zs_classify_{field}").config.serialize()
         assert Vocabulary.from_dict(json.loads(json.dumps(record["vocabulary"]))) == WORDS
+
+
+DETAILS = {"concept": "a kind of drawing", "merge": "max", "class_thresholds": "blue star: 1.0"}
+
+
+def test_more_is_said_of_the_words_in_a_folded_section(form, scenes):
+    view = form(scenes)["words"].view.to_json()
+    assert (view["collapsible"], view["default_expanded"]) == (True, False)
+    typed = {**TYPED, "templates": "none", "words": DETAILS, "save_as": "detailed"}
+    properties = form(scenes, typed)
+    assert "- red circle, a kind of drawing" in properties["prompts"].view.description
+    assert invalid(properties) == {}
+    wrong = form(scenes, {**TYPED, "words": {"class_thresholds": "blue star"}})
+    assert "blue star: 0.4" in invalid(wrong)["prompts_error"]
+    wrong = form(scenes, {**TYPED, "words": {"class_thresholds": "blue moon: 0.4"}})
+    assert "blue moon" in invalid(wrong)["prompts_error"]
+    wrong = form(scenes, {**TYPED, "words": {"roll_up": "parent"}})
+    assert "hierarchy" in invalid(wrong)["prompts_error"]
+
+    execute(scenes, typed)
+    saved = zs.load_vocabulary(scenes, "detailed")
+    assert (saved.concept, saved.merge) == ("a kind of drawing", "max")
+    assert saved.thresholds == {"blue star": {"min_confidence": 1.0}}
+    record = scenes.get_run_info("zs_classify_zs_classification").config.serialize()
+    assert Vocabulary.from_dict(json.loads(json.dumps(record["vocabulary"]))) == saved
+
+
+def test_saved_parents_are_written_where_the_form_says_so(form, scenes):
+    families = {"round": {"red circle": None}, "pointed": {"blue star": None}}
+    zs.save_vocabulary(scenes, "families", families)
+    params = {"class_source": "saved", "class_saved": "families", "model": "shapes-tiny"}
+    for name, roll_up in (("a", "parent"), ("b", "round, pointed"), ("c", None)):
+        given = {**params, "label_field": name, "words": {"roll_up": roll_up, "merge": "own"}}
+        assert invalid(form(scenes, given)) == {}
+        execute(scenes, given)
+    assert scenes.values("a.label") == scenes.values("b.label")
+    assert set(scenes.distinct("a.label")) <= {"round", "pointed"}
+    assert set(scenes.distinct("c.label")) <= {"red circle", "blue star"}
+
+
+def test_detect_and_segment_ask_the_same(scenes, context):
+    for task in ("detect", "segment"):
+        operator = foo.get_operator(f"@zs/operators/{task}")
+        params = {**TYPED, "prompts": "proposals", "words": {"concept": "a drawing"}}
+        del params["prompts" if task == "detect" else "model"]
+        form = operator.resolve_type(context(scenes, params=params), "inputs").type.properties
+        assert "a drawing" in form["prompts"].view.description
+        assert "words" in form
+
+
+def test_segmenting_everything_without_names_hides_what_is_said_of_them(scenes, context):
+    operator = foo.get_operator("@zs/operators/segment")
+    form = operator.resolve_type(context(scenes, params={}), "inputs").type.properties
+    assert "words" not in form
