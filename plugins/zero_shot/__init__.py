@@ -12,6 +12,7 @@ from .classify import Classify
 from .detect import Detect
 from .evaluate import Evaluate, OpenEvaluation
 from .evaluation_panel import EvaluationPanel
+from .few_shot import FewShot
 from .outcomes import ShowOutcomes, StopRun
 from .prompt_lab import PromptLabPanel
 from .rerun import Rerun
@@ -27,6 +28,7 @@ def register(p):
     p.register(Evaluate)
     p.register(OpenEvaluation)
     p.register(EvaluationPanel)
+    p.register(FewShot)
     p.register(PromptLabPanel)
     p.register(Review)
     p.register(Segment)
