@@ -34,6 +34,15 @@ logger = logging.getLogger(__name__)
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "tokenizer.model")
 _BPE_NAME = "bpe.txt.gz"
+# What a folder's config may ask of its tokenizer. Others reach transformers, where one of them
+# makes it run code that lies in the folder.
+_TOKENIZER_OPTIONS = (
+    "additional_special_tokens",
+    "clean",
+    "language",
+    "reduction_mask",
+    "strip_sep_token",
+)
 
 
 @dataclass(frozen=True)
@@ -260,6 +269,12 @@ def _tokenizer(
     text = model_config["text_cfg"]
     context_length = text.get("context_length", DEFAULT_CONTEXT_LENGTH)
     options = dict(text.get("tokenizer_kwargs") or {})
+    unknown = sorted(set(options) - set(_TOKENIZER_OPTIONS))
+    if unknown:
+        raise WeightsError(
+            f"the config of {plan.path or plan.model!r} sets {', '.join(unknown)} of its "
+            f"tokenizer, which is not passed on: remove it from tokenizer_kwargs in {CONFIG_NAME}"
+        )
     repo = text.get("hf_tokenizer_name")
     if not repo:
         if folder is not None and (folder / _BPE_NAME).is_file():
@@ -283,9 +298,10 @@ def _tokenizer(
             context_length=context_length,
             tokenizer_mode=text.get("tokenizer_mode"),
             local_files_only=no_network,
+            trust_remote_code=False,  # or transformers asks at the terminal
             **options,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         if local:
             raise WeightsError(f"the tokenizer in {source!r} cannot be read: {error}") from error
         reason = forbidden_downloads(allow_download) or "its tokenizer could not be downloaded"

@@ -10,12 +10,14 @@ from typing import Any
 
 from zs_operators.errors import InvalidInputError, UnknownModelError, WeightsError
 from zs_operators.model_registry import DEFAULT_CLIP, ModelEntry, find_model, models
+from zs_operators.redaction import without_secrets
 from zs_operators.weights_files import (
     CONFIG_NAME,
     WEIGHT_SUFFIXES,
     cached_file,
     find_weights_file,
     hub_filenames,
+    refuse_address,
 )
 from zs_operators.weights_plan import WeightsPlan
 
@@ -63,6 +65,7 @@ def plan_clip(model: str = DEFAULT_CLIP, weights: str | Path | None = None) -> W
 
 def _local_path(weights: str | Path) -> Path | None:
     """``weights`` as a path if it is one or clearly means to be one."""
+    refuse_address(weights)
     path = Path(weights).expanduser()
     text = str(weights)
     if path.exists():
@@ -202,7 +205,7 @@ def _architecture(model: str) -> str:
     pool = {**spellings, **{name.lower(): name for name in offered}}
     nearest = difflib.get_close_matches(wanted, pool, n=5, cutoff=0.5)
     raise UnknownModelError(
-        f"no model or open_clip architecture is called {model!r}; "
+        f"no model or open_clip architecture is called {without_secrets(model)!r}; "
         + (f"nearest: {', '.join(pool[name] for name in nearest)}; " if nearest else "")
         + f"by name there are: {', '.join(offered)}"
     )

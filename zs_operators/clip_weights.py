@@ -16,7 +16,8 @@ def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
     """Tensors by name, from safetensors or torch's restricted unpickler; never arbitrary pickles.
 
     Raises:
-        WeightsError: if the file is damaged, holds other Python objects, or is TorchScript
+        WeightsError: if the file is damaged, holds other Python objects, or is TorchScript; for
+            all but safetensors also if torch is older than 2.6
     """
     import pickle
 
@@ -28,7 +29,10 @@ def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
 
             state = load_file(file)
         else:
+            _refuse_unsafe_torch(file)
             state = torch.load(file, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{str(file)!r} holds Python objects besides tensors and was not read, because that "
@@ -54,6 +58,18 @@ def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
     if not state:
         raise WeightsError(f"{str(file)!r} holds no tensors")
     return state
+
+
+def _refuse_unsafe_torch(file: Path) -> None:
+    """Before 2.6, ``weights_only=True`` let crafted files run code (CVE-2025-32434)."""
+    import torch
+
+    major, minor = (int(part) for part in torch.__version__.split(".")[:2])
+    if (major, minor) < (2, 6):
+        raise WeightsError(
+            f"{str(file)!r} was not read, because torch {torch.__version__} cannot read such files "
+            "safely: update to torch 2.6 or newer, or save it as safetensors"
+        )
 
 
 def load_weights(module: torch.nn.Module, file: Path, architecture: str) -> None:

@@ -96,11 +96,12 @@ def write_mask(path: Path, pixels: np.ndarray) -> None:
         pixels: (h, w) bool
 
     Raises:
+        InvalidInputError: if a folder of ours on the way is a link to somewhere else
         OSError: if it cannot be written
     """
     import numpy as np
 
-    _write_png(path, np.where(pixels, np.uint8(255), np.uint8(0)))
+    _write_png(path, np.where(pixels, np.uint8(255), np.uint8(0)), folders=3)
 
 
 def write_classes(path: Path, classes: np.ndarray) -> None:
@@ -111,11 +112,12 @@ def write_classes(path: Path, classes: np.ndarray) -> None:
         classes: (H, W) uint8 or uint16
 
     Raises:
+        InvalidInputError: if a folder of ours on the way is a link to somewhere else
         OSError: if it cannot be written
     """
     if classes.dtype.name not in ("uint8", "uint16"):
         raise TypeError(f"classes must be uint8 or uint16, not {classes.dtype}")
-    _write_png(path, classes)
+    _write_png(path, classes, folders=2)
 
 
 def remove_stale(folder: Path, keep_signature: str) -> None:
@@ -127,6 +129,8 @@ def remove_stale(folder: Path, keep_signature: str) -> None:
         folder: of the image's masks; may not exist
         keep_signature: of the run whose masks stay
     """
+    if folder.is_symlink():
+        return
     with contextlib.suppress(OSError):
         for path in list(folder.iterdir()):
             found = _OURS.fullmatch(path.name)
@@ -172,9 +176,16 @@ def _readable(stem: str) -> str:
     return short.lstrip(".") or "_"  # a leading dot would hide it
 
 
-def _write_png(path: Path, values: np.ndarray) -> None:
+def _write_png(path: Path, values: np.ndarray, *, folders: int) -> None:
+    """Writes it where the last ``folders`` folders of its path are ours, not the person's."""
     from PIL import Image
 
+    for folder in path.parents[:folders]:
+        if folder.is_symlink():
+            raise InvalidInputError(
+                f"{str(folder)!r} is a link, and masks stay in the folder that was named: remove "
+                "it, or name the folder it leads to as output_dir."
+            )
     data = io.BytesIO()
     Image.fromarray(values).save(data, "PNG")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,9 @@ import re
 
 HIDDEN = "***"
 
-# Up to the last @ before the path: a password may hold one
-_USER_INFO = re.compile(r"(?<=://)[^/\s\"'<>]+(?=@)")
+# Up to the last @ before the path: a password may hold one. A single slash is what is left of two
+# when an address is taken for a path.
+_USER_INFO = re.compile(r"(?<=\w\w:/)(/?)[^/\s\"'<>]+(?=@)")
 _SECRET_QUERY = re.compile(
     r"(?<=[?&])([\w.-]*(?:token|key|secret|password|signature|credential|sig|auth)[\w.-]*=)"
     r"[^&\s#\"'<>]+",
@@ -17,4 +18,4 @@ _SECRET_QUERY = re.compile(
 
 def without_secrets(text: str) -> str:
     """Text whose URLs have lost their users, passwords, tokens and keys."""
-    return _SECRET_QUERY.sub(rf"\g<1>{HIDDEN}", _USER_INFO.sub(HIDDEN, text))
+    return _SECRET_QUERY.sub(rf"\g<1>{HIDDEN}", _USER_INFO.sub(rf"\g<1>{HIDDEN}", text))

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from zs_operators.errors import OfflineError, UnknownModelError, WeightsError
 from zs_operators.model_registry import ModelEntry, models
-from zs_operators.weights_files import WEIGHT_SUFFIXES, forbidden_downloads, verify_weights
+from zs_operators.redaction import without_secrets
+from zs_operators.weights_files import (
+    WEIGHT_SUFFIXES,
+    forbidden_downloads,
+    refuse_address,
+    verify_weights,
+)
 from zs_operators.weights_plan import WeightsPlan
 
 if TYPE_CHECKING:
@@ -27,6 +33,7 @@ WEIGHTS_NAME = "model.safetensors"
 
 _BUILDER_KEY = "architecture"
 _BUILDER_PREFIX = "zs_operators."
+_BUILDER_FUNCTION = "build_"
 _KIND_WORDS = {"proposals": "proposal model", "sam": "SAM"}
 
 
@@ -59,7 +66,7 @@ def plan_torch_model(
         if not folder.is_dir():
             nearest = difflib.get_close_matches(text, entries, n=3, cutoff=0.4)
             raise UnknownModelError(
-                f"no {_KIND_WORDS[kind]} is called {text!r}; "
+                f"no {_KIND_WORDS[kind]} is called {without_secrets(text)!r}; "
                 + (f"nearest: {', '.join(nearest)}; " if nearest else "")
                 + f"there are: {', '.join(entries)}; or give a folder with {CONFIG_NAME}"
             )
@@ -121,7 +128,7 @@ def weights_file(plan: WeightsPlan, *, allow_download: bool = True) -> Path:
             )
             return file
         except (OSError, RuntimeError) as error:
-            reason = f"downloading failed: {error}"
+            reason = f"downloading failed: {without_secrets(str(error))}"
     raise OfflineError(
         f"the weights of {plan.model!r} are not on this machine and {reason}. On a machine with "
         f"network get {plan.source}, copy it to {folder}, or pass its path as the weights of the "
@@ -133,12 +140,13 @@ def build_from_config(plan: WeightsPlan) -> torch.nn.Module:
     """The untrained network of a plan whose architecture is ``"module:function"``.
 
     Raises:
-        WeightsError: if the function is not of this package, whose code alone is run
+        WeightsError: if the function is not a ``build_…`` of this package, whose code alone is run
     """
     home, _, function = plan.architecture.partition(":")
-    if not home.startswith(_BUILDER_PREFIX):
+    if not home.startswith(_BUILDER_PREFIX) or not function.startswith(_BUILDER_FUNCTION):
         raise WeightsError(
-            f"architecture {plan.architecture!r} is not of {_BUILDER_PREFIX}* and is not run"
+            f"architecture {plan.architecture!r} is no {_BUILDER_FUNCTION}* of {_BUILDER_PREFIX}* "
+            "and is not run"
         )
     try:
         builder = getattr(import_module(home), function)
@@ -170,6 +178,7 @@ def _facts(entry: ModelEntry) -> dict[str, Any]:
 
 
 def _plan_local(entry: ModelEntry, weights: str) -> WeightsPlan:
+    refuse_address(weights)
     path = Path(weights).expanduser()
     if not path.exists():
         if "/" in weights or "\\" in weights or path.suffix:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from zs_operators.errors import OfflineError, WeightsError
+from zs_operators.redaction import without_secrets
 
 if TYPE_CHECKING:
     from zs_operators.weights_plan import WeightsPlan
@@ -20,6 +21,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 CONFIG_NAME = "open_clip_config.json"
 OFFLINE_VARIABLES = ("ZS_OFFLINE", "HF_HUB_OFFLINE")
 
+_TORCH_HUB_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 _FOLDER_FILE_NAMES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -90,6 +92,19 @@ def forbidden_downloads(allow_download: bool = True) -> str | None:
     return None
 
 
+def refuse_address(weights: str | Path) -> None:
+    """Weights are files: what comes from the network is a model somebody has named.
+
+    Raises:
+        WeightsError: for a URL; its secrets are left out
+    """
+    if "://" in str(weights):
+        raise WeightsError(
+            f"weights {without_secrets(str(weights))!r} is an address: download the file and give "
+            "its path"
+        )
+
+
 def fetch_weights(plan: WeightsPlan, *, allow_download: bool = True) -> Path:
     """The weights file of a plan, downloaded into Hugging Face's cache if it has to be.
 
@@ -112,7 +127,9 @@ def fetch_weights(plan: WeightsPlan, *, allow_download: bool = True) -> Path:
         try:
             return Path(download_pretrained_from_url(plan.source))
         except OSError as error:
-            raise offline_error(plan, f"downloading failed: {error}") from error
+            raise offline_error(
+                plan, f"downloading failed: {without_secrets(str(error))}"
+            ) from error
     return _fetch_from_hub(plan)
 
 
@@ -142,7 +159,9 @@ def _fetch_from_hub(plan: WeightsPlan) -> Path:
             ) from error
         except Exception as error:
             # whatever the HTTP library of the day raises for a lost connection
-            raise offline_error(plan, f"downloading failed: {error}") from error
+            raise offline_error(
+                plan, f"downloading failed: {without_secrets(str(error))}"
+            ) from error
     raise WeightsError(f"{plan.source!r} has none of {', '.join(plan.filenames)}")
 
 
@@ -200,8 +219,8 @@ def file_sha256(path: str | Path) -> str:
 def verify_weights(plan: WeightsPlan, file: Path) -> str:
     """SHA-256 of the weights file, compared with the one to expect where there is one.
 
-    That is the registry's, or of a file in Hugging Face's cache the one that is the name of its
-    blob.
+    That is the registry's; of a file in Hugging Face's cache the one that is the name of its blob;
+    of one of torchvision's the beginning that is part of its name.
 
     Raises:
         WeightsError: if they differ
@@ -211,7 +230,9 @@ def verify_weights(plan: WeightsPlan, file: Path) -> str:
     if expected is None and plan.state in ("cached", "download"):
         blob = file.resolve().name
         expected = blob if re.fullmatch(r"[0-9a-f]{64}", blob) else None
-    if expected is not None and actual != expected.lower():
+        named = _TORCH_HUB_NAME.search(file.name)
+        expected = named[1] if expected is None and named else expected
+    if expected is not None and not actual.startswith(expected.lower()):
         raise WeightsError(
             f"weights file {str(file)!r} is damaged or not the one expected: its sha256 is "
             f"{actual}, expected {expected}; delete it and get it again"

@@ -148,6 +148,8 @@ def test_a_field_of_two_runs_needs_a_key(classified):
     ("text", "expected"),
     [
         ("https://me:pw@host/a.pt", "https://***@host/a.pt"),
+        ("/cwd/https:/me:p@w@host/a.pt", "/cwd/https:/***@host/a.pt"),
+        ("C:/me@home/a.pt", "C:/me@home/a.pt"),
         ("https://host/a.pt?X-Amz-Signature=ab&b=1", "https://host/a.pt?X-Amz-Signature=***&b=1"),
         ("hf://x?token=abc", "hf://x?token=***"),
         ("a photo of a {}", "a photo of a {}"),

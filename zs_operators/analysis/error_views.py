@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from zs_operators.analysis.error_inputs import NOTHING, OTHERS, ErrorInputs, resolve
 from zs_operators.analysis.error_kinds import ERROR_KINDS, ErrorKind, parse_kind
-from zs_operators.analysis.label_expressions import best, has_name, is_labeled
+from zs_operators.analysis.label_expressions import best, has_name, is_labeled, is_one_of
 from zs_operators.analysis.matched_boxes import BoxPair, box_pairs, select_boxes
 from zs_operators.errors import FieldError, InvalidInputError
 from zs_operators.fields import error_field
@@ -156,7 +156,7 @@ def _confused(inputs: ErrorInputs) -> DatasetView:
     def is_said(label: str) -> ViewExpression:
         if label == NOTHING:
             return ~labeled
-        return labeled & name.is_in(inputs.names("predictions", label))
+        return labeled & is_one_of(name, inputs.names("predictions", label))
 
     if truth == OTHERS:
         return samples.match(is_said(label) & ~is_true(label))

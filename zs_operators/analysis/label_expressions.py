@@ -39,5 +39,20 @@ def has_name(
 
     container = KINDS[kind_of(samples, field)]
     if container is None:
-        return F.any([F(f"{field}.label") == name for name in names])
-    return F(f"{field}.{container}.label").contains(list(names))
+        return is_one_of(F(f"{field}.label"), names)
+    found = F(f"{field}.{container}.label")
+    return F.any([found.contains([_as_it_is(name)]) for name in names])
+
+
+def is_one_of(name: ViewExpression, names: Sequence[str | ViewExpression]) -> ViewExpression:
+    """Whether ``name`` is one of these."""
+    from fiftyone import ViewField as F
+
+    return F.any([name == _as_it_is(one) for one in names])
+
+
+def _as_it_is(name: str | ViewExpression) -> ViewExpression:
+    """MongoDB would read a name that begins with ``$`` as the path of a field."""
+    from fiftyone import ViewField as F
+
+    return F.literal(name) if isinstance(name, str) else name
