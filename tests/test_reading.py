@@ -1,11 +1,14 @@
 """Reading ahead: order, bounded memory, one failure is one result."""
 
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from zs_operators.errors import InvalidInputError
+from zs_operators import reader_threads
+from zs_operators.errors import InvalidInputError, RunError, UnreadableMediaError
 from zs_operators.reading import read_ahead, validate_workers
 
 
@@ -70,3 +73,60 @@ def test_workers_that_are_no_number_of_threads_are_refused(workers):
 def test_default_workers_is_at_least_one():
     assert validate_workers(None) >= 1
     assert validate_workers(0) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_never_comes_back_costs_one_result(workers):
+    never = threading.Event()
+
+    def load(n):
+        if n in (2, 5):
+            never.wait()
+        return n
+
+    results = dict(read_ahead(range(12), load, workers=workers, ahead=4, seconds_a_file=0.2))
+
+    assert [n for n in results if results[n] != n] == [2, 5]
+    assert all(isinstance(results[n], UnreadableMediaError) for n in (2, 5))
+    assert "0.2 s" in str(results[2])
+    never.set()
+
+
+def test_a_drive_that_is_gone_ends_the_run(monkeypatch):
+    monkeypatch.setattr(reader_threads, "_SECONDS_TO_CLOSE", 0.1)
+    monkeypatch.setattr(reader_threads, "MAX_HANGING", 3)
+    never = threading.Event()
+    results = []
+    paths = [f"/mnt/gone/{n}.jpg" for n in range(50)]
+    reader = read_ahead(paths, lambda path: never.wait(), workers=2, ahead=4, seconds_a_file=0.1)
+    with pytest.raises(RunError, match=r"'/mnt/gone/.*drive answers"):
+        results.extend(reader)
+
+    assert len(results) == 3
+    never.set()
+
+
+def test_a_hanging_reader_does_not_keep_the_process_alive():
+    code = (
+        "import threading\n"
+        "from zs_operators import reader_threads\n"
+        "from zs_operators.reading import read_ahead\n"
+        "reader_threads._SECONDS_TO_CLOSE = 0.1\n"
+        "never = threading.Event()\n"
+        "load = lambda n: never.wait() if n == 1 else n\n"
+        "print([type(r).__name__ for _, r in read_ahead([0, 1, 2], load, workers=1, ahead=2,"
+        " seconds_a_file=0.2)])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+
+    assert done.stdout.strip() == "['int', 'UnreadableMediaError', 'int']"
+
+
+def test_what_is_no_exception_of_a_file_reaches_the_caller():
+    def load(n):
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        list(read_ahead([1], load, workers=1, ahead=1))

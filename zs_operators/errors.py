@@ -47,7 +47,7 @@ class MissingDependencyError(ZeroShotError, ImportError):
 
 
 class RunError(ZeroShotError):
-    """A run ended without labelling any sample."""
+    """A run ended without labelling any sample, or could not go on."""
 
 
 class MediaError(ZeroShotError):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from zs_operators import reader_threads
 from zs_operators.errors import InvalidInputError
+from zs_operators.reader_threads import Job, ReaderThreads, guarded
 
 MAX_DEFAULT_WORKERS = 8
 
@@ -44,38 +45,37 @@ def read_ahead(
     *,
     workers: int,
     ahead: int,
+    seconds_a_file: float | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Yields ``(index, load(source))`` in order, or ``(index, exception)`` where loading failed.
 
     At most ``ahead`` results exist at any time, so memory does not grow with ``len(sources)``.
-    Closing the iterator drops what has not been started.
+    Closing the iterator drops what has not been started. A source that takes too long is given up
+    with an ``UnreadableMediaError``; the others go on.
 
     Args:
         sources: what to load, one item a sample
         load: called once per source, in a reader thread
-        workers: number of threads; 0 loads in the calling thread
+        workers: number of threads; 0 loads in the calling thread, however long that takes
         ahead: how many items may be loaded or loading ahead of the consumer, >= 1
+        seconds_a_file (300): how long one source may take
+
+    Raises:
+        RunError: if so many sources hang at once that their drive must be gone
     """
     if workers == 0:
         for index, source in enumerate(sources):
-            yield index, _guarded(load, source)
+            yield index, guarded(load, source)
         return
-    pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="zs-reader")
-    pending: deque[Future] = deque()
+    seconds = reader_threads.MAX_SECONDS_A_FILE if seconds_a_file is None else seconds_a_file
+    threads = ReaderThreads(load, min(workers, len(sources)), seconds)
+    pending: deque[Job] = deque()
     try:
         submitted = 0
         for index in range(len(sources)):
             while submitted < len(sources) and len(pending) < max(1, ahead):
-                pending.append(pool.submit(_guarded, load, sources[submitted]))
+                pending.append(threads.submit(sources[submitted]))
                 submitted += 1
-            yield index, pending.popleft().result()
+            yield index, threads.result(pending.popleft())
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _guarded(load: Callable[[Any], Any], source: Any) -> Any:
-    # Any exception is one sample's result: a reader must never take the run down.
-    try:
-        return load(source)
-    except Exception as error:
-        return error
+        threads.close()
