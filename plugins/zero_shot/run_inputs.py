@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _SHOWN = 10
 COLUMNS = {
     "run": "Run",
-    "task": "Task",
     "state": "State",
     "started": "Started",
     "model": "Model",
@@ -92,10 +91,9 @@ def row(run: StoredRun) -> dict[str, str]:
     from zs_operators.run_history.stored_run import day
 
     return {
-        "run": run.key,
-        "task": run.task,
+        "run": f"{run.task} → {run.label_field}",
         "state": run.state,
-        "started": day(run),
+        "started": day(run)[5:],  # the table is narrow, and the year is in the dropdown
         "model": str(run.model.get("name", "–")),
         "counts": ", ".join(f"{n:,} {name}" for name, n in run.counts.items() if n) or "–",
     }
@@ -105,10 +103,12 @@ def details(run: StoredRun) -> str:
     """What is known of a run, in Markdown."""
     rows = {
         "Model": run.model.get("name"),
-        "Classes": _names([entry["label"] for entry in _classes(run)]),
+        "Classes": _names([entry["label"] for entry in _classes(run)]) if _classes(run) else "",
         "Prompts": f"{len(run.prompts):,}" if run.prompts else "",
         "Source": (run.source or {}).get("run_key") or (run.source or {}).get("field"),
-        "Labels": _names([f"{name} ({count:,})" for name, count in _most(run.labels)]),
+        "Labels": _names([f"{name} ({count:,})" for name, count in _most(run.labels)])
+        if run.labels
+        else "",
         "Seconds": f"{run.seconds['total']:.1f}" if run.seconds.get("total") else "",
         "Settings": ", ".join(f"{name}={value}" for name, value in _settings(run).items()),
         "Versions": ", ".join(f"{name} {value}" for name, value in run.versions.items()),
@@ -140,7 +140,7 @@ def differences(found: RunComparison) -> str:
 def flips(found: RunComparison) -> list[dict[str, str]]:
     """Rows of the table of changes."""
     return [
-        {"before": flip.before, "after": flip.after, "count": f"{flip.count:,}"}
+        {"change": f"{flip.before} → {flip.after}", "count": f"{flip.count:,}"}
         for flip in found.flips
     ]
 
@@ -148,8 +148,7 @@ def flips(found: RunComparison) -> list[dict[str, str]]:
 def flips_table() -> types.TableView:
     """The table that :func:`flips` fills."""
     table = types.TableView()
-    table.add_column("before", label="Before")
-    table.add_column("after", label="After")
+    table.add_column("change", label="Change")
     table.add_column("count", label="Count")
     return table
 
@@ -168,10 +167,10 @@ def _settings(run: StoredRun) -> dict[str, Any]:
 
 
 def _both(pair: tuple[Any, Any]) -> str:
-    before, after = (_names(one) if isinstance(one, list) else one for one in pair)
+    before, after = (_names(one, 3) if isinstance(one, list) else one for one in pair)
     return forms.escaped(f"{before} → {after}")
 
 
-def _names(names: list) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return (", ".join(map(str, names[:_SHOWN])) or "–") + more if names else ""
+def _names(names: list, shown: int = _SHOWN) -> str:
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return (", ".join(map(str, names[:shown])) or "–") + more

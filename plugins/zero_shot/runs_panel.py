@@ -89,6 +89,9 @@ class RunsPanel(foo.Panel):
     def show_all(self, ctx):
         ctx.ops.clear_view()
 
+    def toggle_details(self, ctx):
+        ctx.panel.state.is_open = not ctx.panel.state.is_open
+
     def show_part(self, ctx):
         """One of the buttons below a comparison was clicked."""
         part = ctx.params["part"]
@@ -136,16 +139,17 @@ class RunsPanel(foo.Panel):
     def _one(self, panel, ctx):
         state = ctx.panel.state
         self._choice(panel, "run", state.titles, "Run", state.run)
-        row = panel.h_stack("actions", gap=2)
-        row.btn("samples", label="Show samples", on_click=self.show_samples, variant="contained")
+        row = panel.h_stack("actions", gap=1)
+        row.btn("samples", label="Samples", on_click=self.show_samples, variant="contained")
         if state.num_failed:
             label = f"Failed ({state.num_failed:,})"
             row.btn("failed", label=label, on_click=self.show_failed)
-        row.btn("all", label="All samples", on_click=self.show_all)
-        row.btn("rerun", label="Run again…", on_click=self.rerun)
+        row.btn("all", label="All", on_click=self.show_all)
+        row.btn("details", label="Details", on_click=self.toggle_details)
+        row.btn("rerun", label="Again…", on_click=self.rerun)
         row.btn("export", label="Export", on_click=self.export)
         row.btn("delete", label="Delete…", on_click=self.delete)
-        if state.details:
+        if state.is_open:
             panel.md(state.details, name="details_text")
 
     def _two(self, panel, ctx):
@@ -155,7 +159,7 @@ class RunsPanel(foo.Panel):
         if not state.summary:
             return
         panel.md(state.summary, name="summary_text")
-        row = panel.h_stack("comparison", gap=2)
+        row = panel.h_stack("comparison", gap=1)
         for part, label in PARTS.items():
             count = state.parts.get(part, 0)
             if count or part == "changed":

@@ -73,13 +73,14 @@ def test_without_runs_or_dataset_it_says_so(operator, context, scenes):
 
 def test_runs_are_rows_and_the_newest_is_chosen(panel, two_runs):
     rows = panel.data[panel.state["table"]]
-    assert [row["run"] for row in rows] == ["zs_classify_b", "zs_classify_a"]
+    assert [row["run"] for row in rows] == ["classify → b", "classify → a"]
     assert rows[0]["state"] == "complete"
     assert rows[0]["model"] == "shapes-tiny"
     assert rows[0]["counts"] == f"{len(two_runs)} labeled"
     assert panel.state["run"] == "zs_classify_b"
     assert "circle, square" in panel.state["details"]
-    assert "failed" not in panel.inputs
+    assert "details_text" not in panel.inputs
+    assert "details_text" in panel("toggle_details").inputs
     assert panel("show_samples").shown() == two_runs.values("id")
     assert panel("choose_row", row=1).state["run"] == "zs_classify_a"
     assert "clear_view" in panel("show_all").asked
@@ -92,6 +93,7 @@ def test_failed_samples_are_shown(operator, context, two_runs):
     zs.classify(two_runs, ["star"], label_field="c", **FAST)
     panel = Panel(operator, context, two_runs)
     assert panel.state["num_failed"] == 1
+    assert "failed" in panel.inputs["actions"]["type"]["properties"]
     assert panel("show_failed").shown() == [two_runs.last().id]
 
 
@@ -101,8 +103,8 @@ def test_two_runs_are_compared_and_flips_set_the_view(panel, two_runs):
     assert found.flips
     assert f"{found.agreement:.1%} agreement" in panel.state["summary"]
     rows = panel.data[panel.state["flips"]]
-    assert [(row["before"], row["after"]) for row in rows] == [
-        (flip.before, flip.after) for flip in found.flips
+    assert [row["change"] for row in rows] == [
+        f"{flip.before} → {flip.after}" for flip in found.flips
     ]
     for row, flip in enumerate(found.flips):
         assert sorted(panel("show_flip", row=row).shown()) == sorted(flip.ids)
