@@ -8,7 +8,7 @@ import fiftyone.operators.types as types
 
 from zs_operators.errors import InvalidInputError, SamplesError
 
-from . import forms, model_form, outcomes, params, targeting, vocabulary_form
+from . import forms, head_form, model_form, outcomes, params, targeting, vocabulary_form
 from .run_operator import RunOperator
 
 #: Arguments of :func:`zs_operators.classify` that a form or a script may set besides the classes.
@@ -22,7 +22,7 @@ ARGUMENTS = (
     "reject_label",
     "temperature",
     "store_logits",
-    "embeddings",
+    "head",
     "batch_size",
     "device",
     "precision",
@@ -70,7 +70,8 @@ class Classify(RunOperator):
             vocabulary_form.details(inputs)
             words = vocabulary_form.preview(inputs, ctx, samples)
             vocabulary_form.save_as(inputs, ctx, samples, words)
-            model_form.model(inputs, ctx)
+            plan = model_form.model(inputs, ctx)
+            head_form.head(inputs, ctx, samples, words, plan)
             forms.label_field(
                 inputs,
                 ctx,
@@ -91,7 +92,7 @@ class Classify(RunOperator):
         if ctx.dataset is None:
             raise SamplesError("There is no dataset: open one, or pass a dataset or a view.")
         samples = targeting.chosen(ctx)
-        arguments = params.arguments(ctx.params, samples, ARGUMENTS)
+        arguments = head_form.argument(params.arguments(ctx.params, samples, ARGUMENTS))
         params.keep_vocabulary(ctx.params, samples)
         return zs.iter_classify(samples, arguments.pop("classes"), **arguments)
 

@@ -9,6 +9,7 @@ import fiftyone.operators.types as types
 from . import (
     detect_form,
     detect_target,
+    head_form,
     model_form,
     params,
     preview,
@@ -26,6 +27,7 @@ ARGUMENTS = (
     "region_embedding",
     "proposal_mode",
     "reject_label",
+    "head",
     "embeddings",
     "batch_size",
     "device",
@@ -75,7 +77,8 @@ class Detect(PreviewOperator):
             vocabulary_form.details(inputs)
             words = vocabulary_form.preview(inputs, ctx, samples)
             vocabulary_form.save_as(inputs, ctx, samples, words)
-            model_form.model(inputs, ctx)
+            plan = model_form.model(inputs, ctx)
+            head_form.head(inputs, ctx, samples, words, plan)
             if regions == detect_target.PROPOSALS:
                 torch_model_form.proposer(inputs, ctx)
             detect_form.output(
@@ -104,7 +107,7 @@ class Detect(PreviewOperator):
         import zs_operators as zs
 
         samples, names_from = self.samples(ctx)
-        arguments = params.arguments(ctx.params, names_from, ARGUMENTS)
+        arguments = head_form.argument(params.arguments(ctx.params, names_from, ARGUMENTS))
         params.keep_vocabulary(ctx.params, names_from)
         arguments["regions"] = self.source(ctx, targeting.chosen(ctx))
         arguments.update(

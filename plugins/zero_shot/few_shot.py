@@ -77,6 +77,7 @@ class FewShot(RunOperator):
         if samples is not None and few_shot_form.ground_truth(inputs, ctx, samples):
             vocabulary_form.class_names(inputs, ctx, samples)
             vocabulary_form.templates(inputs, ctx)
+            vocabulary_form.details(inputs)
             words = vocabulary_form.preview(inputs, ctx, samples)
             few_shot_form.background(inputs)
             few_shot_form.shots(inputs, ctx, targeting.chosen(ctx), words)

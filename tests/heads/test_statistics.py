@@ -220,7 +220,9 @@ def test_sites_of_a_dataset_learn_together(shapes, reviewed, rest, tmp_path):
         )
         paths.append(path)
     merged = zs.merge_statistics(paths)
-    assert merged.suspicious == ()
+    # Fewer than three sites have a class here, and texts that say nothing vouch for nothing
+    poor = {"cross", "ring", "heart", "arrow"}
+    assert {doubt.label for doubt in merged.suspicious} <= poor
     served = zs.head_from_statistics(merged, **MODEL)
     local = zs.fit_head(sites[0], POOR_NAMES, "shape", statistics=merged, progress=False, **MODEL)
     assert served.report.shots == local.report.shots == merged.counts
