@@ -1,4 +1,5 @@
-"""Draws docs/images/{detection,segmentation}-steps.png: what happens, step by step, to one scene.
+"""Draws docs/images/{detection,segmentation}-steps.png: what happens, step by step, to one scene;
+and evaluate-and-fix.png: mistakes that other words put right.
 
 python docs/make_pictures.py
 """
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from zs_operators.classifier import ZeroShotClassifier
 from zs_operators.clip import load_clip
 from zs_operators.detector import DetectItem, DetectOptions, ZeroShotDetector
 from zs_operators.images import UprightImage
@@ -18,6 +20,7 @@ from zs_operators.sam import load_sam
 from zs_operators.sam_prompts import GivenPrompts
 from zs_operators.segment_options import SegmentOptions
 from zs_operators.segmenter import Segmenter
+from zs_operators.shapes.dataset import FIRST_SEED, _cut_out
 from zs_operators.shapes.world import CLASSES, make_scene
 from zs_operators.vocabulary import Vocabulary
 
@@ -31,6 +34,7 @@ COLORS = ("#ff6d04", "#00a3ff", "#b400ff", "#00b36b", "#ff2d6f", "#8a6d00")
 def main() -> None:
     draw_detection()
     draw_segmentation()
+    draw_mistakes()
 
 
 def draw_detection(proposals: str = "shapes-tiny") -> None:
@@ -117,6 +121,46 @@ def draw_segmentation() -> None:
         _mask_panel(scene.image, f"3  everything: {len(found.masks)} masks, no names", found),
     ]
     _save(panels, "segmentation-steps.png")
+
+
+def draw_mistakes(count: int = 6) -> None:
+    """The most confident mistakes of the story in docs/evaluate-and-fix.md."""
+    clip = load_clip("shapes-tiny", precision="fp32")
+    crops = [
+        (_cut_out(scene, item), item.label)
+        for scene in map(make_scene, range(FIRST_SEED, FIRST_SEED + 60))
+        for item in scene.objects
+    ]
+    names = sorted({label for _, label in crops})
+    own = {"cyan": "teal", "purple": "violet", "orange": "amber"}
+    words = {}
+    for name in names:
+        color, shape = name.split()
+        words[name] = f"{shape} {own.get(color, color)}"
+    pixels = [
+        clip.preprocess(UprightImage(crop, crop.shape[1], crop.shape[0])) for crop, _ in crops
+    ]
+    first, renamed = (
+        ZeroShotClassifier(clip, Vocabulary.parse(spec)).predict(pixels) for spec in (words, names)
+    )
+    found = sorted(
+        (-said.best.confidence, index)
+        for index, ((_, truth), said) in enumerate(zip(crops, first, strict=True))
+        if said.best.label != truth
+    )
+    shown: dict[str, int] = {}  # one of each class, or all would be the same few
+    for _, index in found:
+        shown.setdefault(crops[index][1], index)
+    panels = []
+    for truth, index in list(shown.items())[:count]:
+        panel = _panel(np.asarray(Image.fromarray(crops[index][0]).resize((120, 120))), "", [])
+        draw = ImageDraw.Draw(panel)
+        for row, said in enumerate((first[index].best, renamed[index].best)):
+            color = "#2e7d32" if said.label == truth else "#c62828"
+            text = f"{said.label} {said.confidence:.2f}"
+            draw.text((0, 21 * row), text, fill=color, font=ImageFont.load_default(19))
+        panels.append(panel)
+    _save(panels, "evaluate-and-fix.png")
 
 
 def _mask_panel(image, title, prediction):

@@ -97,6 +97,14 @@ class TestImages:
         ]
 
 
+def test_a_name_that_mongodb_would_read_as_a_field(images):
+    images.match_tags("wrong").set_values("truth.label", ["$said.label"])
+    images.match_tags("wrong").set_values("said.label", ["$truth.label"])
+    arguments = {"predictions": "said", "ground_truth": "truth"}
+    pair = {"truth": "$said.label", "label": "$truth.label"}
+    assert names(error_view(images, "confused", **arguments, **pair)) == ["wrong"]
+
+
 def test_all_other_classes(images):
     def ask(**pair):
         arguments = {"predictions": "said", "ground_truth": "truth"}
@@ -272,7 +280,9 @@ def test_saved_views_are_named_and_not_replaced(images):
         "said: rejected": 2,
         "said: failed": 1,
     }
-    assert "missed_objects" in saved.left_out
+    assert saved.left_out == {}
+    without = save_error_views(images, "said", prefix="again")
+    assert "ground_truth=" in without.left_out["confident_mistakes"]
     assert names(images.load_saved_view("said: close calls")) == ["unsure_wrong", "close"]
     with pytest.raises(FieldError, match="overwrite=True"):
         save_error_views(images, "said", kinds=["rejected", "low_margin"])

@@ -6,16 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zs_operators.analysis.error_inputs import evaluated_fields
+from zs_operators.analysis.error_inputs import evaluated_fields, kinds_for
 from zs_operators.analysis.error_kinds import ERROR_KINDS, ErrorKind, parse_kind
 from zs_operators.analysis.error_views import error_view
 from zs_operators.errors import FieldError, InvalidInputError
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
-
-#: Kinds that need names or a second run and are saved only when asked for.
-_ON_REQUEST = (ErrorKind.CONFUSED, ErrorKind.DISAGREEMENTS)
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class SavedErrorViews:
 
     Attributes:
         names: of the saved views, with the samples each shows now
-        left_out: kinds that were not saved, and why
+        left_out: kinds that these labels can have and that were not saved, and why
     """
 
     names: Mapping[str, int]
@@ -54,7 +51,8 @@ def save_error_views(
     Args:
         samples: a dataset or view
         predictions (None), eval_key (None), ground_truth (None): see :func:`error_view`
-        kinds (None): which; None is all that can be found and that show at least one sample
+        kinds (None): which; None is all that these labels can have and that show at least one
+            sample, but for those that need names or another run
         prefix (None): how names begin; None is the field of the predictions
         overwrite (False): replace saved views of the same names
         **arguments: ``other``, ``truth``, ``label``, ``threshold``, ``limit`` of
@@ -68,8 +66,9 @@ def save_error_views(
         predictions, ground_truth = evaluated_fields(samples, eval_key, predictions, ground_truth)
     if predictions is None:
         raise InvalidInputError("Name the field of the labels in predictions=, or give eval_key=.")
-    wanted = [kind for kind in ErrorKind if kind not in _ON_REQUEST]
-    if kinds is not None:
+    if kinds is None:
+        wanted = kinds_for(samples, predictions)
+    else:
         wanted = list(dict.fromkeys(parse_kind(kind) for kind in kinds))
     views, left_out = {}, {}
     for kind in wanted:
