@@ -76,7 +76,8 @@ def background(inputs: types.Object) -> None:
     inputs.str(
         "background",
         label="Background prompts (optional)",
-        description="One a line. Runs that take the head need the same ones",
+        description="One a line. Samples labelled with one of them are none of the classes. Runs "
+        "that take the head need the same ones",
         view=types.TextFieldView(multiline=True, rows=1),
     )
 
@@ -91,13 +92,12 @@ def shots(
     if field is None:
         return
     _, path = samples._get_label_field_path(field, "label")
-    known = {*vocabulary.classes, *vocabulary.labels}
+    known = {*vocabulary.classes, *vocabulary.columns}
     counts = Counter(samples.count_values(path))
     unknown = {name: n for name, n in counts.items() if name is not None and name not in known}
-    found = {vocabulary.label_of(name): 0 for name in counts if name in known}
-    for name, count in counts.items():
-        if name in known:
-            found[vocabulary.label_of(name)] += count
+    found: Counter[str] = Counter()
+    for name in known & set(counts):
+        found[vocabulary.label_of(name)] += counts[name]
     if not found:
         forms.refuse(
             inputs,
@@ -116,8 +116,8 @@ def shots(
     inputs.view(
         "shots",
         types.Notice(
-            label=f"{sum(found.values()):,} labelled samples of {len(found)} of "
-            f"{len(vocabulary.labels)} classes, {each}",
+            label=f"{found.total():,} labelled samples of {len(found)} of "
+            f"{len(vocabulary.columns)} classes, {each}",
             description=forms.escaped(description.strip()),
         ),
     )

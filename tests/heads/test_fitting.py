@@ -189,6 +189,25 @@ def test_labels_of_no_class_and_files_that_are_gone_are_counted(reviewed, tmp_pa
     few.delete()
 
 
+def test_what_is_none_of_the_classes_teaches_too(reviewed, rest):
+    """Rings are not asked for: reviewed as background, they stop being taken for circles."""
+    words = {name: [name] for name in ("circle", "square", "triangle", "star")}
+    names = [name if name in words else "else" for name in reviewed.values("shape.label")]
+    reviewed.set_values("reviewed_as", [fo.Classification(label=name) for name in names])
+    options = {"background": ["else"], **MODEL}
+    head = zs.fit_head(reviewed, words, "reviewed_as", progress=False, **options)
+    assert head.report.shots["else"] == names.count("else")
+    assert head.report.unsupported == ()
+    others = rest.match(~fo.ViewField("shape.label").is_in(list(words)))
+    counts = {}
+    for found in (None, head):
+        report = zs.classify(
+            others, words, label_field="none", head=found, background=["else"], **RUN
+        )
+        counts[found is None] = report.counts.get("rejected", 0)
+    assert counts[False] > counts[True] + 0.3 * len(others)
+
+
 def test_arguments_are_checked_before_anything_is_computed(reviewed, monkeypatch):
     monkeypatch.setattr("zs_operators.clip.load_clip", lambda *_, **__: pytest.fail("loaded"))
     for options, says in (

@@ -58,7 +58,7 @@ def fit_head(
             a saved view or any other stage; labels that name no class are left out and counted
         classes: see :func:`zs_operators.classify`; all classes, also those without samples
         ground_truth: field of ``Classification`` labels, or of ``Detections``, whose boxes are
-            then the samples
+            then the samples. A label that is a background prompt is a sample of none of the classes
         name (None): save the head with the dataset under this name; None does not save it
         method ("auto"): ``"kernel_ridge"``, ``"gda"``, ``"logistic_regression"``, or the best one
             left-one-out among those that the number of samples a class allows
@@ -267,7 +267,7 @@ def describe(
         choice, support, vocabulary: what was chosen, on which samples, for which classes
         moments (None): what the head is fitted on, if that is more than the support
     """
-    labels, measured = vocabulary.labels, support.counts
+    columns, measured = vocabulary.columns, support.counts
     counts = measured if moments is None else moments.counts
     before, after = choice.before, choice.after
     classes = {
@@ -276,15 +276,15 @@ def describe(
             "before": round(float(before.by_class[i]), 6),
             "after": round(float(after.by_class[i]), 6),
         }
-        for i, label in enumerate(labels)
+        for i, label in enumerate(columns)
         if measured[i]
     }
     return {
         "method": choice.method,
         "alpha": float(choice.alpha),
         "constants": choice.constants,
-        "shots": {label: int(counts[i]) for i, label in enumerate(labels) if counts[i]},
-        "unsupported": tuple(label for i, label in enumerate(labels) if not counts[i]),
+        "shots": {label: int(counts[i]) for i, label in enumerate(columns) if counts[i]},
+        "unsupported": tuple(label for i, label in enumerate(vocabulary.labels) if not counts[i]),
         "supported_before": before.supported,
         "supported_after": after.supported,
         "unsupported_before": before.unsupported,

@@ -35,7 +35,7 @@ class Gathered:
 
     Attributes:
         embeddings: (n, D) float32
-        columns: (n,) int64 in the vocabulary's labels
+        columns: (n,) int64 in the vocabulary's columns
         embedded, reused: images that were encoded, and that were stored
         skipped: reason -> how many
     """
@@ -68,9 +68,13 @@ def label_kind(samples: SampleCollection, ground_truth: str) -> str:
 
 
 def column_of(vocabulary: Vocabulary) -> dict[str, int]:
-    """The column of each name that a label may have: a class, or a label classes roll up to."""
-    labels = {label: number for number, label in enumerate(vocabulary.labels)}
-    return {name: labels[vocabulary.label_of(name)] for name in vocabulary.classes} | labels
+    """The column of each name that a label may have.
+
+    A class, a label that classes roll up to, or a background prompt: what was reviewed to be none
+    of the classes teaches too.
+    """
+    columns = {name: number for number, name in enumerate(vocabulary.columns)}
+    return {name: columns[vocabulary.label_of(name)] for name in vocabulary.classes} | columns
 
 
 def gather_images(

@@ -22,7 +22,7 @@ class HeadReport:
         model: name of the CLIP model
         ground_truth: the field with the labels
         method, alpha, constants: what was chosen; alpha 0 is zero-shot
-        shots: samples of each class that has some
+        shots: samples of each class or background prompt that has some
         unsupported: classes without samples
         supported_before, supported_after: S, each sample scored by a head without it
         unsupported_before, unsupported_after: U, each class scored by a head without its samples;
