@@ -60,8 +60,10 @@ class SegmentTask:
         output_dir: str | None = None,
         semantic_field: str | None = None,
         targets: Mapping[str, int] | None = None,
+        num_classes: int | None = None,
     ) -> None:
         self.segmenter = segmenter
+        self.num_classes = num_classes
         self.reused = 0
         self._label_field = label_field
         self._output_dir = output_dir
@@ -282,6 +284,7 @@ def iter_segment(
             output_dir=output_dir,
             semantic_field=semantic_field,
             targets=targets,
+            num_classes=None if vocabulary is None else len(vocabulary.labels),
         ),
         MaskTarget(
             samples,

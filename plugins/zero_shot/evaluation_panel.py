@@ -163,8 +163,8 @@ class EvaluationPanel(foo.Panel):
         table = types.TableView()
         for name, label in (
             ("label", "Class"),
-            ("support", "Ground truth"),
-            ("predicted", "Predicted"),
+            ("support", "Truth"),
+            ("predicted", "Said"),
             ("precision", "Precision"),
             ("recall", "Recall"),
             ("f1", "F1"),

@@ -108,7 +108,13 @@ def _tag(inputs: types.Object, ctx, samples: SampleCollection, field: str) -> No
         description="Empty: all",
         view=types.FieldView(space=6),
     )
-    inputs.str("tag", default="zs_review", label="Tag", view=types.FieldView(space=6))
+    inputs.str(
+        "tag",
+        default="zs_review",
+        label="Tag",
+        description="Goes on what should be looked at",
+        view=types.FieldView(space=6),
+    )
 
 
 def _mark(inputs: types.Object, ctx, samples: SampleCollection, field: str) -> None:

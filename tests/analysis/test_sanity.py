@@ -128,7 +128,7 @@ def test_nothing_at_all_is_no_error(dataset):
 @pytest.mark.parametrize(
     ("numbers", "says"),
     [
-        ({"histogram": {"cat": 95, "dog": 5}}, "95% of the labels are 'cat'"),
+        ({"histogram": {"cat": 95, "dog": 5}, "num_classes": 2}, "95% of the labels are 'cat'"),
         ({"histogram": {"a": 10, "b": 10}, "close_share": 0.6}, "60% of the labels barely lead"),
         ({"histogram": {"a": 10, "b": 10}, "class_entropy": 0.95}, "almost the same"),
         ({"histogram": {}, "rejected_share": 0.8}, "80% of the images were rejected"),
@@ -149,6 +149,7 @@ def test_what_is_suspicious_is_said_once(numbers, says):
     [
         {"histogram": {"cat": 19}, "images": 19, "close_share": 1.0},  # too few to judge
         {"histogram": {"cat": 100}, "images": 100, "num_classes": 1},  # nothing else was asked
+        {"histogram": {"cat": 100}, "images": 100},  # names of existing boxes
         {"histogram": {"cat": 60, "dog": 40}, "images": 100, "close_share": 0.2},
     ],
 )
@@ -224,3 +225,25 @@ def test_a_run_that_finds_one_class_says_so(dataset, pictures):
     assert report.sanity["label_entropy"] == 0.0
     alone = zs.classify(dataset, names[:1], model="shapes-tiny", label_field="a", progress=False)
     assert not any("of the labels are" in text for text in alone.warnings)
+
+
+def test_boxes_and_masks_are_judged_by_their_runs(tmp_path):
+    from zs_operators.shapes.dataset import load_shapes_dataset
+
+    dataset = load_shapes_dataset("sanity", num_scenes=3, folder=tmp_path, fresh=True)
+    scenes = dataset.match_tags("scene")
+    try:
+        tiny = {"model": "shapes-tiny", "progress": False}
+        found = zs.detect(scenes, CLASSES, proposals="shapes-tiny", max_regions=20, **tiny)
+        card = sanity_check(scenes, "zs_detections")
+        assert card.histogram == dict(found.labels)
+        assert card.findings.mean_confidence == pytest.approx(
+            found.sanity["mean_confidence"], abs=1e-4
+        )
+        assert card.findings.close_share == pytest.approx(found.sanity["close_share"], abs=1e-4)
+        masks = zs.segment(scenes, prompts="objects", **tiny)
+        assert masks.sanity["top_label"] in masks.labels
+        assert "label_entropy" not in masks.sanity  # names are those of the boxes
+        assert sanity_check(scenes, "zs_masks").histogram == dict(masks.labels)
+    finally:
+        dataset.delete()

@@ -13,11 +13,13 @@ from tests.app_panels import PLOTS, PanelPage
 from zs_operators.shapes.world import make_scene
 
 COUNT = itertools.count(1)
+#: Words the model does not know; the same as in docs/evaluate-and-fix.md
+OWN = {"cyan": "teal", "purple": "violet", "orange": "amber"}
 
 
 @pytest.fixture
 def evaluated(dataset, tmp_path):
-    """Scenes of one object; every other class is one the model is not asked for."""
+    """Scenes of one object, classified by poor names."""
     dataset.name = f"evaluation-{next(COUNT)}"
     for seed in range(60):
         scene = make_scene(seed, num_objects=1)
@@ -26,7 +28,9 @@ def evaluated(dataset, tmp_path):
         truth = fo.Classification(label=scene.objects[0].label)
         dataset.add_sample(fo.Sample(filepath=str(path), ground_truth=truth))
     names = sorted(set(dataset.values("ground_truth.label")))
-    zs.classify(dataset, names[::2], model="shapes-tiny", min_margin=0.05, progress=False)
+    pairs = [name.split() for name in names]
+    words = {" ".join(pair): f"{pair[1]} {OWN.get(pair[0], pair[0])}" for pair in pairs}
+    zs.classify(dataset, words, model="shapes-tiny", min_margin=0.05, progress=False)
     zs.evaluate(dataset, "zs_classification", "ground_truth", eval_key="check", progress=False)
     return dataset
 
@@ -78,3 +82,32 @@ def test_what_is_clicked_is_shown(app, evaluated):
     app.toasts.get_by_text("views of errors", exact=False).wait_for()
     evaluated.reload()
     assert "zs_classification: confident mistakes" in evaluated.list_saved_views()
+
+
+def test_suspicious_labels_are_tagged_and_reviewed(app, evaluated):
+    from playwright.sync_api import expect
+
+    app.open(evaluated)
+    app.find_operator("Review zero-shot labels")
+    app.item("What to do").get_by_text("Tag what is suspicious").wait_for()
+    app.wait_until_valid()
+    app.screenshot("review-form")
+    app.execute()
+    app.form.get_by_text("close calls", exact=False).wait_for()
+    doubtful = evaluated.match_tags("zs_review")
+    assert len(doubtful)
+    app.form.get_by_role("button", name="Close").click()
+    page = PanelPage(app)
+    page.wait_for_count(len(doubtful))
+
+    app.select(2)
+    app.find_operator("Review zero-shot labels")
+    app.form.get_by_text("Mark as reviewed").click()
+    app.form.get_by_text("They should have another name").click()
+    app.fill("The right name", "red heart")
+    app.execute()
+    app.form.get_by_text("2 labels reviewed", exact=False).wait_for()
+    app.form.get_by_role("button", name="Close").click()
+    evaluated.reload()
+    assert evaluated.count_values("zs_reviewed.label") == {"red heart": 2, None: 58}
+    expect(app.page.locator('[data-cy="sidebar-field-zs_reviewed"]')).to_be_visible()

@@ -132,7 +132,7 @@ def sanity_check(
     findings = Findings(
         histogram=histogram,
         images=processed,
-        num_classes=None if names is None else len(names),
+        num_classes=_num_classes(record, names, histogram),
         mean_confidence=confidence,
         close_share=close,
         rejected_share=counts["rejected"] / processed if processed else 0.0,
@@ -169,6 +169,15 @@ def _class_names(record: Mapping[str, Any] | None) -> tuple[str, ...]:
     with contextlib.suppress(ZeroShotError):  # written by another version
         return Vocabulary.parse(record["vocabulary"]).labels
     return ()
+
+
+def _num_classes(
+    record: Mapping[str, Any] | None, names: tuple[str, ...] | None, histogram: Mapping[str, int]
+) -> int | None:
+    if names is not None:
+        return len(names)
+    # Labels of other origin were not asked for one class alone; masks of boxes have their names
+    return max(2, len(histogram)) if record is None else None
 
 
 def _counts(samples: SampleCollection, label_field: str) -> dict[str, int]:

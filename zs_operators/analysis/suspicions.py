@@ -48,7 +48,7 @@ class Findings:
     Attributes:
         histogram: labels by class name
         images: that were processed
-        num_classes: that were asked for; None where labels had no vocabulary
+        num_classes: that were asked for; None where labels got their names from elsewhere
         mean_confidence: of the labels
         close_share: of labels that lead the next best by less than log 3
         rejected_share, empty_share: of images that were rejected, or show nothing
@@ -90,7 +90,7 @@ class Findings:
         """A sentence for each thing that a person should look at."""
         found = []
         name, share = self.top
-        if self.labels >= ENOUGH and share >= MOSTLY_ONE and self.num_classes != 1:
+        if self.labels >= ENOUGH and share >= MOSTLY_ONE and (self.num_classes or 1) > 1:
             found.append(
                 f"{share:.0%} of the labels are {name!r}: if that is not so, give the other "
                 "classes better names, or this one a background to compete with."
