@@ -245,7 +245,13 @@ def iter_detect(
         )
     if update_source:
         path = label_path(samples, regions)
-        target: Any = SourceTarget(samples, regions, path, [s.label_ids for s in sources])
+        target: Any = SourceTarget(
+            samples,
+            regions,
+            path,
+            [s.label_ids for s in sources],
+            run_name=provenance.name_beside(samples, "detect", regions),
+        )
     else:
         fields.check_label_field(samples, label_field, "detect", overwrite=overwrite)
         if existing:

@@ -23,6 +23,8 @@ CANCELLED = "cancelled"
 FAILED = "failed"
 
 _METHOD = "zs/"
+#: Ends the name of a run beside the one that made a field; see :func:`name_beside`.
+BESIDE = "_names"
 #: Tasks whose ``label_field`` is no field of their own.
 _WRITE_NO_FIELD = ("evaluate",)
 
@@ -84,6 +86,16 @@ def writer_of(samples: SampleCollection, field: str) -> Writer | None:
     return max(found)[1] if found else None
 
 
+def name_beside(samples: SampleCollection, task: str, label_field: str) -> str:
+    """What to call a run that adds to the labels of a field.
+
+    The run that made them, if it is of the same task, has the name of the field already.
+    """
+    earlier = find(samples, task, label_field)
+    is_maker = earlier is not None and earlier.get("regions") != label_field
+    return f"{label_field}{BESIDE}" if is_maker else label_field
+
+
 def source(samples: SampleCollection, field: str) -> dict[str, Any]:
     """What a record says of the field whose labels a run begins with."""
     writer = writer_of(samples, field)
@@ -109,7 +121,7 @@ def save(samples: SampleCollection, task: str, label_field: str, record: dict[st
     Args:
         samples: a dataset or view
         task: such as ``"classify"``; the run's method is ``"zs/<task>"``
-        label_field: the field, or for ``"evaluate"`` the evaluation key
+        label_field: the field, or for ``"evaluate"`` the evaluation key; or :func:`name_beside`
         record: plain JSON values. Where they are missing, ``record_version``, ``task``,
             ``label_field``, ``state`` (complete), ``started`` (now) and ``environment`` are added.
             For :func:`zs_operators.rerun` it needs ``parameters``, the arguments of the public

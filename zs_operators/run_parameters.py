@@ -83,4 +83,6 @@ def _is_path(name: str, value: Any) -> bool:
     if name in _FILES:
         # A tag may be called like a folder that happens to be here
         return not isinstance(value, str) or os.sep in value or os.path.isfile(value)
+    if name == "head":
+        return os.path.isfile(value)
     return name == "output_dir"

@@ -159,7 +159,7 @@ class Run:
     @property
     def run_key(self) -> str:
         """Key of the custom run that describes the results."""
-        return provenance.run_key(self.task.name, self.target.name)
+        return provenance.run_key(self.task.name, self.target.run_name)
 
     @property
     def resumed(self) -> int:
@@ -256,7 +256,7 @@ class Run:
             self.failed_before = set(self.samples.exists(self._error_field).values("id"))
 
         marks = self.target.marks(ids)
-        earlier = provenance.find(self.samples, self.task.name, self.target.name)
+        earlier = provenance.find(self.samples, self.task.name, self.target.run_name)
         same = earlier is not None and earlier.get("signature") == self.signature
         if self.options.overwrite:
             unfinished = same and earlier.get("state") != provenance.COMPLETE
@@ -392,7 +392,7 @@ class Run:
             "report": self.report().to_dict(),
             "batch_size": self.budget.size,
         }
-        provenance.save(self.samples, self.task.name, self.target.name, record)
+        provenance.save(self.samples, self.task.name, self.target.run_name, record)
 
     def _progress(self, stage: str, begun: float) -> Progress:
         done = sum(self.counts.values())

@@ -19,8 +19,10 @@ MAX_SELECTED = 10_000
 class Target(Protocol):
     """What the runner needs to know of the place it writes to."""
 
-    #: names the run and the field of failure reasons
+    #: names the field of failure reasons
     name: str
+    #: names the run; the field's name, unless another run has that
+    run_name: str
 
     def declare(self, description: str) -> None:
         """Adds what will be written to the schema."""
@@ -49,7 +51,7 @@ class FieldTarget:
 
     def __init__(self, samples: SampleCollection, label_field: str, label_type: str) -> None:
         self.samples = samples
-        self.name = label_field
+        self.name = self.run_name = label_field
         self.label_type = label_type
 
     def declare(self, description: str) -> None:
@@ -136,6 +138,7 @@ class SourceTarget:
         label_field: the field that holds them
         label_path: ``"field.detections"`` or ``"field"``
         label_ids: ids of the labels of each sample
+        run_name (None): see :class:`Target`
     """
 
     def __init__(
@@ -144,9 +147,12 @@ class SourceTarget:
         label_field: str,
         label_path: str,
         label_ids: Sequence[Sequence[str]],
+        *,
+        run_name: str | None = None,
     ) -> None:
         self.samples = samples
         self.name = label_field
+        self.run_name = run_name or label_field
         self._path = label_path
         self._label_ids = label_ids
 

@@ -145,12 +145,17 @@ def flips(found: RunComparison) -> list[dict[str, str]]:
     ]
 
 
-def flips_table() -> types.TableView:
+def table(**arguments: Any) -> types.TableView:
+    """A table that is no wider than a panel; the App's own are 650 px at least."""
+    return types.TableView(componentsProps={"table": {"sx": {"minWidth": 0}}}, **arguments)
+
+
+def flips_table(**arguments: Any) -> types.TableView:
     """The table that :func:`flips` fills."""
-    table = types.TableView()
-    table.add_column("change", label="Change")
-    table.add_column("count", label="Count")
-    return table
+    found = table(**arguments)
+    found.add_column("change", label="Change")
+    found.add_column("count", label="Count")
+    return found
 
 
 def _classes(run: StoredRun) -> list[Mapping[str, Any]]:

@@ -69,13 +69,13 @@ class RunsPanel(foo.Panel):
         self._try(ctx, self._show)
 
     def choose_row(self, ctx):
-        """A row of the table was chosen."""
+        """A row of the table was clicked."""
         keys = list(ctx.panel.state.titles)
         ctx.panel.state.run = keys[int(ctx.params["row"])]
         self.choose(ctx)
 
     def compare_row(self, ctx):
-        """A row of the table was chosen to compare with."""
+        """The button of a row was clicked."""
         keys = list(ctx.panel.state.titles)
         ctx.panel.state.other = keys[int(ctx.params["row"])]
         self.choose(ctx)
@@ -126,11 +126,10 @@ class RunsPanel(foo.Panel):
         if not state.titles:
             panel.md("No zero-shot run has been made on this dataset yet.", name="nothing")
             return types.Property(panel, view=types.ObjectView())
-        table = types.TableView()
+        table = run_inputs.table(on_click_row=self.choose_row)
         for name, label in run_inputs.COLUMNS.items():
             table.add_column(name, label=label)
-        table.add_row_action("choose", self.choose_row, label="Choose", icon="visibility")
-        table.add_row_action("compare", self.compare_row, label="Compare with it", icon="compare")
+        table.add_row_action("compare", self.compare_row, tooltip="Compare with it", icon="compare")
         panel.list(state.table, types.Object(), view=table)
         self._one(panel, ctx)
         self._two(panel, ctx)
@@ -170,8 +169,8 @@ class RunsPanel(foo.Panel):
                     params={"part": part},
                 )
         if state.flips:
-            table = run_inputs.flips_table()
-            table.add_row_action("show", self.show_flip, label="Show", icon="visibility")
+            table = run_inputs.flips_table(on_click_row=self.show_flip)
+            table.add_row_action("show", self.show_flip, tooltip="Show images", icon="visibility")
             panel.list(state.flips, types.Object(), view=table)
         if state.differing:
             panel.md(f"Settings that differ:\n\n{state.differing}", name="differing_text")

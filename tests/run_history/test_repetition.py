@@ -153,6 +153,24 @@ def test_a_loaded_model_is_loaded_again_if_a_file_stands_for_it(scenes):
         zs.rerun(zs.StoredRun(scenes, run.key, record), label_field="c", **QUIET)
 
 
+def test_a_head_that_is_gone_or_another_is_refused(scenes):
+    scenes.set_values("truth", [fo.Classification(label=x) for x in ["heart", "star"] * 4])
+    learn = {"ground_truth": "truth", "name": "h", **FAST}
+    zs.fit_head(scenes, ["heart", "star"], **learn)
+    zs.classify(scenes, None, label_field="a", head="h", **FAST)
+    run = zs.load_run(scenes, "a")
+    zs.rerun(run, label_field="b", **QUIET)
+    assert zs.load_run(scenes, "b").signature == run.signature
+
+    scenes.set_values("truth", [fo.Classification(label=x) for x in ["star", "heart"] * 4])
+    zs.fit_head(scenes, ["heart", "star"], overwrite=True, **learn)
+    with pytest.raises(InvalidInputError, match=r"another one now.*head="):
+        zs.rerun(run, label_field="c", **QUIET)
+    record = {**run.record, "parameters": {**run.parameters, "head": "gone"}}
+    with pytest.raises(InvalidInputError, match=r"cannot be repeated.*'gone'"):
+        zs.rerun(zs.StoredRun(scenes, run.key, record), label_field="c", **QUIET)
+
+
 def test_what_a_record_does_not_tell_is_asked_for(scenes):
     zs.classify(scenes, ["star"], label_field="a", **FAST)
     run = zs.load_run(scenes, "a")

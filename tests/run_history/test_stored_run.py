@@ -130,6 +130,23 @@ def test_attributes_of_labels_that_were_there_are_a_run(scenes):
     assert len(run.samples()) == 3
 
 
+def test_naming_the_boxes_of_a_run_keeps_its_record(scenes):
+    options = {"proposals": "shapes-tiny", "max_regions": 20, "label_field": "found"}
+    zs.detect(scenes.limit(2), ["star"], **options, **FAST)
+    zs.detect(scenes, ["heart"], regions="found", update_source=True, **FAST)
+    zs.detect(scenes, ["heart"], regions="found", update_source=True, **FAST)  # goes on
+
+    assert [run.key for run in zs.runs(scenes)] == ["zs_detect_found_names", "zs_detect_found"]
+    maker = zs.load_run(scenes, "found")
+    assert maker.key == "zs_detect_found"
+    names = zs.load_run(scenes, "zs_detect_found_names")
+    assert names.source["run_key"] == maker.key
+    found = zs.compare_runs(maker, names)
+    assert {(flip.before, flip.after) for flip in found.flips} == {("star", "heart")}
+    assert zs.delete_run(names, fields=True).samples == 2
+    assert scenes.distinct("found.detections.label") == ["star"]
+
+
 def test_an_unknown_run_names_those_there_are(classified):
     with pytest.raises(InvalidInputError, match="zs_classify_a"):
         zs.load_run(classified, "zs_classify_c")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 # Where a record has what decides labels; each option has a place of its own
 _OPTIONS = ("options", "masks")
-_SINGLE = ("reject_label", "regions", "region_embedding")
+_SINGLE = ("reject_label", "regions", "region_embedding", "head")
 _IDENTITIES = ("model", "clip", "proposer")
 
 

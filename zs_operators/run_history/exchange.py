@@ -121,7 +121,7 @@ def import_run(
     # Keeps an old record an old one
     imported = datetime.now(timezone.utc).isoformat(timespec="seconds")
     record = {"record_version": 0, **record, "imported": imported}
-    provenance.save(root, task, record["label_field"], record)
+    provenance.save(root, task, key.removeprefix(provenance.run_key(task, "")), record)
     return StoredRun(root, key, dict(root.get_run_info(key).config.serialize()))
 
 
@@ -157,7 +157,8 @@ def _checked(content: Any, name: str) -> tuple[str, str, dict[str, Any]]:
     label_field = record.get("label_field")
     if not isinstance(label_field, str) or not label_field.isidentifier():
         raise InvalidInputError(f"{name} is damaged: label_field is {label_field!r}.")
-    if key != provenance.run_key(task, label_field):
+    usual = provenance.run_key(task, label_field)
+    if key not in (usual, usual + provenance.BESIDE):
         raise InvalidInputError(f"{name} is damaged: its key {key!r} is not that of its field.")
     return task, key, _checked_record(record, name)
 

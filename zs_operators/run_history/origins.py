@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zs_operators.errors import InvalidInputError, WeightsError
+from zs_operators.errors import InvalidInputError, WeightsError, ZeroShotError
 from zs_operators.run_history.old_records import model_arguments
 from zs_operators.run_parameters import OBJECT
 from zs_operators.weights import file_sha256, find_weights_file, plan_weights
@@ -59,6 +59,30 @@ def model_parameters(run: StoredRun, changes: Mapping[str, Any]) -> dict[str, An
         else:
             found |= given
     return {name: value for name, value in found.items() if value is not None}
+
+
+def check_head(run: StoredRun, changes: Mapping[str, Any]) -> None:
+    """Refuses a head that is gone or another one now.
+
+    Raises:
+        InvalidInputError: saying what to pass
+    """
+    expected, given = run.record.get("head"), run.parameters.get("head")
+    if expected is None or "head" in changes or not isinstance(given, str):
+        return
+    from zs_operators.heads.saved import resolve
+
+    try:
+        found = resolve(run.dataset, given).digest
+    except ZeroShotError as error:
+        raise InvalidInputError(
+            f"Run {run.key!r} cannot be repeated: {error} Pass head= to use another."
+        ) from error
+    if found != expected:
+        raise InvalidInputError(
+            f"Run {run.key!r} cannot be repeated: head {given!r} is another one now. Pass head= to "
+            "use it."
+        )
 
 
 def _same(run: StoredRun, part: _Part, given: dict[str, Any]) -> dict[str, Any]:

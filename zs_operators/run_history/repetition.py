@@ -9,7 +9,7 @@ from zs_operators.errors import InvalidInputError
 from zs_operators.progress import show_progress
 from zs_operators.redaction import HIDDEN
 from zs_operators.run_history import marks
-from zs_operators.run_history.origins import model_parameters
+from zs_operators.run_history.origins import check_head, model_parameters
 from zs_operators.run_history.stored_run import StoredRun, check_run
 from zs_operators.run_parameters import OBJECT
 
@@ -93,6 +93,7 @@ def arguments_of(run: StoredRun, changes: Mapping[str, Any]) -> dict[str, Any]:
     apart = (*_WORDS, *_MODELS, *_ASKED_AGAIN) if run.task != "evaluate" else _ASKED_AGAIN
     found = {name: value for name, value in recorded.items() if name not in apart}
     if run.task != "evaluate":
+        check_head(run, changes)
         found |= model_parameters(run, changes)
         found |= _words(run, changes)
     found |= changes
