@@ -93,7 +93,7 @@ def test_suspicious_labels_are_tagged_and_reviewed(app, evaluated):
     app.wait_until_valid()
     app.screenshot("review-form")
     app.execute()
-    app.form.get_by_text("close calls", exact=False).wait_for()
+    app.form.get_by_text("Tag zs_review is on these samples").wait_for()
     doubtful = evaluated.match_tags("zs_review")
     assert len(doubtful)
     app.form.get_by_role("button", name="Close").click()
