@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from zs_operators.errors import ZeroShotError
+from zs_operators.text_table import print_table
 from zs_operators.version import __version__
 
 
@@ -198,14 +199,6 @@ def _prune_embeddings(args: argparse.Namespace) -> int:
     done = prune(max_bytes=max_bytes, unused_days=args.unused_days, model=args.model)
     print(f"Removed {done.files:,} files, {done.bytes / 1e6:,.1f} MB, from {store_root()}")
     return 0
-
-
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of text in columns as wide as their longest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 from zs_operators.errors import InvalidInputError
 from zs_operators.task_commands import load_samples
+from zs_operators.text_table import print_table
 
 
 def add_runs_command(commands: Any) -> list[argparse.ArgumentParser]:
@@ -55,6 +56,9 @@ def add_runs_command(commands: Any) -> list[argparse.ArgumentParser]:
     rerun.add_argument("--quiet", action="store_true", help="no progress bar")
     rerun.add_argument("--json", action="store_true", help="print the report as JSON")
 
+    stop = _action(actions, "stop", "end a run after its current chunk, wherever it runs", _stop)
+    _run(stop)
+
     export = _action(actions, "export", "write the record of a run to a JSON file", _export)
     _run(export)
     export.add_argument("path", metavar="PATH", help="of the file, or a folder")
@@ -80,7 +84,6 @@ def _run(parser: argparse.ArgumentParser, name: str = "run_name") -> None:
 
 def _list(args: argparse.Namespace) -> int:
     dataset = load_samples(args.dataset)
-    from zs_operators.cli import print_table
     from zs_operators.run_history import runs
     from zs_operators.run_history.stored_run import day
 
@@ -145,6 +148,17 @@ def _rerun(args: argparse.Namespace) -> int:
     report = rerun(run, samples, progress=False if args.quiet else None, **changes)
     _print(json.dumps(report.to_dict(), indent=2) if args.json else str(report))
     return 0
+
+
+def _stop(args: argparse.Namespace) -> int:
+    from zs_operators.stopping import stop_run
+
+    run = _load(args, args.run_name)
+    if stop_run(run):
+        _print(f"{run.key} stops after its current chunk.")
+        return 0
+    _print(f"{run.key} is {run.state}: there is nothing to stop.")
+    return 1
 
 
 def _export(args: argparse.Namespace) -> int:
