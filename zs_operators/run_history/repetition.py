@@ -65,15 +65,23 @@ def iter_rerun(
     run: StoredRun, samples: SampleCollection | None = None, **changes: Any
 ) -> Generator[Progress, None, RunReport]:
     """Like :func:`rerun`, as a generator that yields :class:`Progress` after each chunk."""
-    import zs_operators as zs
-
     arguments = arguments_of(check_run(run), changes)
     samples = samples_of(run) if samples is None else samples
     try:
-        steps = getattr(zs, f"iter_{run.task}")(samples, **arguments)
+        steps = _task(run.task)(samples, **arguments)
     except TypeError as error:
         raise InvalidInputError(f"zs.{run.task} cannot be called so: {error}.") from error
     return (yield from steps)
+
+
+def _task(name: str) -> Callable[..., Generator[Progress, None, RunReport]]:
+    from zs_operators.classification import iter_classify
+    from zs_operators.detection import iter_detect
+    from zs_operators.evaluation.running import iter_evaluate
+    from zs_operators.segmentation import iter_segment
+
+    tasks = (iter_classify, iter_detect, iter_segment, iter_evaluate)
+    return dict(zip(TASKS, tasks, strict=True))[name]
 
 
 def arguments_of(run: StoredRun, changes: Mapping[str, Any]) -> dict[str, Any]:
