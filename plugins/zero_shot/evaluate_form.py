@@ -211,7 +211,7 @@ def _seen(inputs: types.Object) -> None:
 
 
 def _more(inputs: types.Object, samples: SampleCollection, kind: str, predictions: str) -> None:
-    from zs_operators.evaluation.report import CLASSIFICATION, DETECTION
+    from zs_operators.evaluation.report_parts import CLASSIFICATION, DETECTION
 
     group = forms.section(inputs, SECTION, "More")
     view = types.DropdownView(space=6)

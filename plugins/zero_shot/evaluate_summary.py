@@ -9,7 +9,8 @@ import fiftyone.operators.types as types
 from . import forms, running
 
 if TYPE_CHECKING:
-    from zs_operators.evaluation.report import ClassRow, EvaluationReport
+    from zs_operators.evaluation.report import EvaluationReport
+    from zs_operators.evaluation.report_parts import ClassRow
 
 OPEN_OPERATOR = "@zs/operators/open_evaluation"
 

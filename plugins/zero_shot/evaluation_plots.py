@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from . import forms, lab_plots
 
 if TYPE_CHECKING:
-    from zs_operators.evaluation.report import ClassRow, EvaluationReport
+    from zs_operators.evaluation.report import EvaluationReport
+    from zs_operators.evaluation.report_parts import ClassRow
 
 #: A confusion of more classes shows those with the most mistakes; more cells cannot be clicked.
 MAX_CLASSES = 40

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, classification_report, top_k_accuracy_score
 
 from zs_operators.evaluation import class_metrics
-from zs_operators.evaluation.report import NONE
+from zs_operators.evaluation.report_parts import NONE
 
 PAIRS = st.lists(
     st.tuples(st.sampled_from("abcd"), st.sampled_from(["a", "b", "c", "d", "e", NONE])),

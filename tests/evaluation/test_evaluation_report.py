@@ -5,7 +5,7 @@ import json
 import pytest
 
 from zs_operators.errors import InvalidInputError
-from zs_operators.evaluation import report as parts
+from zs_operators.evaluation import report_parts as parts
 from zs_operators.evaluation.report import EvaluationReport
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from zs_operators.errors import InvalidInputError
 from zs_operators.evaluation.names import match_names
-from zs_operators.evaluation.report import Renamed
+from zs_operators.evaluation.report_parts import Renamed
 from zs_operators.vocabulary import Vocabulary
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from zs_operators.evaluation.report import Calibration, ReliabilityBin
+from zs_operators.evaluation.report_parts import Calibration, ReliabilityBin
 
 NUM_BINS = 15
 LOGITS, CONFIDENCES = "logits", "confidences"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from zs_operators.evaluation.report import NONE, ClassRow, Confusion, TopK
+from zs_operators.evaluation.report_parts import NONE, ClassRow, Confusion, TopK
 
 #: A document of MongoDB has its limits; rarer mistakes are left out of what is stored.
 MAX_CELLS = 50_000

@@ -18,7 +18,7 @@ from zs_operators.evaluation.calibration import (
 from zs_operators.evaluation.image_labels import ImageLabels, best_fields, read_labels
 from zs_operators.evaluation.multi_label import multi_label_report
 from zs_operators.evaluation.proposals import Candidate, propose_thresholds
-from zs_operators.evaluation.report import NONE, Calibration, Split, TopK
+from zs_operators.evaluation.report_parts import NONE, Calibration, Split, TopK
 from zs_operators.evaluation.sources import Logits, read_logits
 from zs_operators.evaluation.watching import watched
 

@@ -16,7 +16,7 @@ import numpy as np
 from zs_operators.evaluation import class_metrics, stacking
 from zs_operators.evaluation.calibration import calibrate_confidences
 from zs_operators.evaluation.proposals import Candidate, propose_thresholds
-from zs_operators.evaluation.report import NONE, Localisation
+from zs_operators.evaluation.report_parts import NONE, Localisation
 from zs_operators.evaluation.targets import eval_keys
 from zs_operators.evaluation.watching import watched
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from zs_operators.evaluation import class_metrics
 from zs_operators.evaluation.image_labels import ImageLabels
-from zs_operators.evaluation.report import NONE
+from zs_operators.evaluation.report_parts import NONE
 
 
 def multi_label_report(labels: ImageLabels, supported: Collection[str] | None) -> dict[str, Any]:

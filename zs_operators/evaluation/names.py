@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from zs_operators.errors import InvalidInputError
-from zs_operators.evaluation.report import Names, Renamed
+from zs_operators.evaluation.report_parts import Names, Renamed
 from zs_operators.vocabulary import Vocabulary
 from zs_operators.vocabulary_checks import check_roll_up
 

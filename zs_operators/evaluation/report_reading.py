@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zs_operators.errors import InvalidInputError
-from zs_operators.evaluation import report as parts
+from zs_operators.evaluation import report_parts as parts
+
+if TYPE_CHECKING:
+    from zs_operators.evaluation.report import EvaluationReport
 
 T = TypeVar("T")
 
 
-def read_report(
-    kind: type[parts.EvaluationReport], content: Mapping[str, Any]
-) -> parts.EvaluationReport:
+def read_report(kind: type[EvaluationReport], content: Mapping[str, Any]) -> EvaluationReport:
     """See :meth:`EvaluationReport.from_dict`.
 
     Raises:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zs_operators.evaluation.report import ClassRow, EvaluationReport, Split
+    from zs_operators.evaluation.report import EvaluationReport
+    from zs_operators.evaluation.report_parts import ClassRow, Split
 
 _MAX_CLASSES = 10
 _MAX_NAMES = 5

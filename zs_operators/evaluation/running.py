@@ -13,12 +13,12 @@ from zs_operators.evaluation.detection import evaluate_objects
 from zs_operators.evaluation.options import EvaluateOptions
 from zs_operators.evaluation.preparing import prepare
 from zs_operators.evaluation.records import TASK, save_evaluation
-from zs_operators.evaluation.report import (
+from zs_operators.evaluation.report import EvaluationReport
+from zs_operators.evaluation.report_parts import (
     CLASSIFICATION,
     DETECTION,
     SEGMENTATION,
     SPLIT_CAVEAT,
-    EvaluationReport,
 )
 from zs_operators.evaluation.segmentation import evaluate_masks
 from zs_operators.evaluation.targets import (

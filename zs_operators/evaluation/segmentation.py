@@ -11,7 +11,7 @@ import numpy as np
 
 from zs_operators.evaluation import class_metrics, stacking
 from zs_operators.evaluation.mask_values import evaluated_targets, write_remapped
-from zs_operators.evaluation.report import NONE, Localisation
+from zs_operators.evaluation.report_parts import NONE, Localisation
 from zs_operators.evaluation.watching import watched
 
 if TYPE_CHECKING:

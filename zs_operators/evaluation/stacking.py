@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from zs_operators.evaluation.class_metrics import mean
-from zs_operators.evaluation.report import Split, Stacking
+from zs_operators.evaluation.report_parts import Split, Stacking
 
 _MAX_CURVE = 201
 

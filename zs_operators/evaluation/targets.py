@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zs_operators.errors import FieldError, InvalidInputError
-from zs_operators.evaluation.report import CLASSIFICATION, DETECTION, SEGMENTATION
+from zs_operators.evaluation.report_parts import CLASSIFICATION, DETECTION, SEGMENTATION
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
