@@ -27,6 +27,7 @@ from zs_operators.errors import (
 )
 from zs_operators.images import read_image
 from zs_operators.torch_models import plan_torch_model, weights_file
+from zs_operators.vocabulary import Vocabulary
 from zs_operators.weights import models, plan_weights, verify_weights
 
 SECRET = "hunter2"
@@ -334,7 +335,6 @@ NAMES += [
 
 
 def test_names_and_templates_reach_the_prompt_as_they_are():
-    from zs_operators.vocabulary import Vocabulary
     from zs_operators.vocabulary_checks import prompt_name
 
     templates = ["a {} of {0.__class__}", "%s {} $where"]
@@ -343,7 +343,7 @@ def test_names_and_templates_reach_the_prompt_as_they_are():
     assert texts == {t.replace("{}", prompt_name(n), 1) for t in templates for n in NAMES}
 
 
-def test_names_reach_the_database_as_they_are(dataset, tmp_path):
+def test_names_reach_the_database_as_they_are(dataset, tmp_path, caplog, capfd):
     """A run, its record, its histogram and its error views with names that mean something else."""
     import fiftyone as fo
     from PIL import Image
@@ -356,7 +356,8 @@ def test_names_reach_the_database_as_they_are(dataset, tmp_path):
         dataset.add_sample(fo.Sample(filepath=str(path), truth=fo.Classification(label=name)))
     dataset.add_sample(fo.Sample(filepath=f"https://me:{SECRET}@host/a.png"))
 
-    report = zs.classify(dataset, NAMES, model="shapes-tiny", label_field="guess", progress=False)
+    caplog.set_level("DEBUG")
+    report = zs.classify(dataset, NAMES, model="shapes-tiny", label_field="guess", progress=True)
 
     said = dataset.values("guess.label")
     assert set(said[:-1]) <= set(NAMES)
@@ -365,6 +366,9 @@ def test_names_reach_the_database_as_they_are(dataset, tmp_path):
     assert [one["label"] for one in info["vocabulary"]["classes"]] == NAMES
     assert SECRET not in json.dumps(info, default=str)
     assert SECRET not in dataset.values("guess_error")[-1]
+    assert SECRET not in str(report) + report.to_json()
+    printed = capfd.readouterr()
+    assert SECRET not in printed.out + printed.err + caplog.text
     readable = dataset.exists("truth")
     readable.set_values("guess.label", ["$filepath"] * len(NAMES))
     for name in NAMES[0], NAMES[2], NAMES[4]:
@@ -392,3 +396,129 @@ def test_a_name_is_never_a_path_of_a_query(dataset, name):
         assert dataset.match(has_name(dataset, field, [name])).values("one.label") == [name]
         both = dataset.match(has_name(dataset, field, [name, "other"]))
         assert len(both) == 2
+
+
+# --- records from elsewhere ---------------------------------------------------------------------
+
+
+def _record(dataset, **changes):
+    """What a stranger sends as a run of a field that the dataset has."""
+    stage = {
+        "_cls": "fiftyone.core.stages.Mongo",
+        "_uuid": "0",
+        "kwargs": [["pipeline", [{"$match": {}}]], ["_needs_frames", None]],
+    }
+    record = {
+        "label_field": "mine",
+        "cls": "pathlib.Path",
+        "samples": {"dataset": dataset.name, "stages": json.dumps([stage])},
+        "output_dir": "/etc",
+        "vocabulary": Vocabulary.parse(["a"]).to_dict(),
+        "parameters": {"label_field": "mine", "output_dir": "/etc", "overwrite": True},
+        **changes,
+    }
+    return {
+        "format": "zs-operators run",
+        "format_version": 1,
+        "task": "classify",
+        "key": "zs_classify_mine",
+        "record": record,
+    }
+
+
+def test_a_record_brings_no_queries_and_no_folders(dataset):
+    import fiftyone as fo
+
+    import zs_operators as zs
+
+    dataset.add_sample(fo.Sample(filepath="/a.png", mine=fo.Classification(label="kept")))
+    content = _record(dataset)
+    found = zs.import_run(dataset, json.loads(json.dumps(content)))
+    assert "/etc" not in json.dumps(found.record, default=str)
+    with pytest.raises(InvalidInputError, match="pass samples="):
+        zs.rerun(found)
+    zs.delete_run(found, fields=True)
+    assert dataset.values("mine.label") == ["kept"]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"label_field": "truth"}, {"update_source": True, "regions": "truth", "label_field": "mine"}],
+)
+def test_a_record_cannot_name_another_field_than_it_shows(dataset, parameters):
+    import zs_operators as zs
+
+    with pytest.raises(InvalidInputError, match="of another field"):
+        zs.import_run(dataset, _record(dataset, parameters=parameters))
+    assert zs.runs(dataset) == []
+
+
+@pytest.mark.parametrize("digest", ["../../victim", "/etc/x", {"$ne": ""}, None])
+def test_a_dataset_cannot_name_other_files_as_its_heads(dataset, tmp_path, monkeypatch, digest):
+    import zs_operators as zs
+
+    monkeypatch.setenv("ZS_STORE_DIR", str(tmp_path / "stores"))
+    victim = tmp_path / "victim.safetensors"
+    victim.write_bytes(b"mine")
+    (tmp_path / "stores" / "heads").mkdir(parents=True)
+    dataset.info["zs_heads"] = [{"name": "planted", "digest": digest}]
+    dataset.save()
+    assert zs.list_heads(dataset) == []
+    with pytest.raises(InvalidInputError, match="No head"):
+        zs.delete_head(dataset, "planted")
+    assert victim.exists()
+
+
+# --- the sources --------------------------------------------------------------------------------
+
+
+def _lines_with(root, pattern):
+    """(file, line) of the sources that match, without what follows a #."""
+    return {
+        (file.relative_to(root).as_posix(), line.strip())
+        for folder in ("zs_operators", "plugins", "tools")
+        for file in (root / folder).rglob("*.py")
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if re.search(pattern, line.partition("  #")[0])
+    }
+
+
+def test_nobody_trusts_remote_code(root):
+    assert _lines_with(root, "trust_remote_code") == {
+        (
+            "zs_operators/clip_loading.py",
+            "trust_remote_code=False,  # or transformers asks at the terminal",
+        )
+    }
+
+
+def test_who_starts_processes(root):
+    """bandit is told to leave these calls alone: each takes a list of words that are our own."""
+    files = {file for file, _ in _lines_with(root, r"subprocess\.(run|Popen|call|check_)")}
+    assert files == {
+        "tools/audit.py",
+        "tools/matrix.py",
+        "zs_operators/checks.py",  # a probe of FiftyOne, with this Python
+        "zs_operators/doctor.py",  # pip, with this Python
+        "zs_operators/mongod.py",  # the server of tests and of the demo
+    }
+    assert not _lines_with(
+        root, r"shell=True|os\.(system|popen|spawn|exec)|(?<![.\w])(eval|exec)\("
+    )
+
+
+def test_who_downloads(root):
+    """Weights alone, by the libraries that they are published for."""
+    pattern = (
+        r"hf_hub_download\(|download_(pretrained|url)\w*\(|load_state_dict_from_url|urlopen\(|"
+    )
+    pattern += r"urlretrieve\(|requests\.|httpx|http\.client|snapshot_download"
+    files = {file for file, _ in _lines_with(root, pattern)}
+    assert files == {"zs_operators/weights_files.py", "zs_operators/torch_models.py"}
+
+
+def test_the_threat_model_names_tests_that_exist(root):
+    text = (root / "SECURITY.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", text))
+    assert len(named) > 10
+    assert not [name for name in named if not (root / name).is_file()]

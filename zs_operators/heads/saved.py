@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 INFO_KEY = "zs_heads"
 """Key of ``dataset.info``; holds a list, as names may have dots that keys of MongoDB may not."""
+
+_DIGEST = re.compile("[0-9a-f]{16}")
 
 
 def list_heads(samples: SampleCollection) -> list[str]:
@@ -203,7 +206,9 @@ def _path(digest: str) -> Path:
 
 
 def _entries(samples: SampleCollection) -> list[dict]:
-    return list(samples._root_dataset.info.get(INFO_KEY) or ())
+    entries = samples._root_dataset.info.get(INFO_KEY) or ()
+    # A dataset may come from anybody, and digests become names of files
+    return [entry for entry in entries if _DIGEST.fullmatch(str(entry.get("digest")))]
 
 
 def _store(samples: SampleCollection, entries: list[dict]) -> None:

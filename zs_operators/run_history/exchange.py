@@ -26,6 +26,8 @@ TASKS = ("classify", "detect", "segment", "evaluate", "thresholds")
 
 _SECRET_NAMES = ("password", "passwd", "secret", "token", "api_key", "apikey", "credentials")
 _VIRTUAL = ("cls", "type", "method")  # FiftyOne's own
+# Views are queries and folders are written to: those of another machine are nobody's here
+_STAYS_THERE = ("samples", "output_dir")
 _NUMBER = (int, float)
 _SHAPES = {
     "label_field": str,
@@ -99,6 +101,9 @@ def import_run(
 ) -> StoredRun:
     """Registers the record of a run that was exported, under its key; no label is written.
 
+    Which samples it was given and the folder of its masks are left out: pass ``samples`` and
+    ``output_dir`` to repeat it.
+
     Args:
         dataset: a dataset, or a view of it
         path: of the file, or what :func:`exported` returned
@@ -160,7 +165,18 @@ def _checked(content: Any, name: str) -> tuple[str, str, dict[str, Any]]:
     usual = provenance.run_key(task, label_field)
     if key not in (usual, usual + provenance.BESIDE):
         raise InvalidInputError(f"{name} is damaged: its key {key!r} is not that of its field.")
-    return task, key, _checked_record(record, name)
+    record = _checked_record(record, name)
+    parameters = record.get("parameters") or {}
+    if parameters.get(_written(task, parameters), label_field) != label_field:
+        raise InvalidInputError(f"{name} is damaged: its parameters are those of another field.")
+    return task, key, record
+
+
+def _written(task: str, parameters: Mapping[str, Any]) -> str:
+    """The argument that names what a run writes."""
+    if task == "evaluate":
+        return "eval_key"
+    return "regions" if parameters.get("update_source") else "label_field"
 
 
 def _checked_record(record: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -168,7 +184,7 @@ def _checked_record(record: Mapping[str, Any], name: str) -> dict[str, Any]:
 
     from zs_operators.vocabulary import Vocabulary
 
-    kept = {part: value for part, value in record.items() if part not in _VIRTUAL}
+    kept = {part: one for part, one in record.items() if part not in (*_VIRTUAL, *_STAYS_THERE)}
     for part, value in kept.items():
         # Each becomes an attribute of FiftyOne's object
         if not part.isidentifier() or part.startswith("_") or hasattr(RunConfig, part):
@@ -181,6 +197,10 @@ def _checked_record(record: Mapping[str, Any], name: str) -> dict[str, Any]:
             Vocabulary.from_dict(kept["vocabulary"])
         except VocabularyError as error:
             raise InvalidInputError(f"{name} is damaged: {error}") from error
+    if kept.get("parameters"):
+        kept["parameters"] = {
+            part: value for part, value in kept["parameters"].items() if part not in _STAYS_THERE
+        }
     return json.loads(json.dumps(kept))
 
 
