@@ -17,9 +17,9 @@ TORCH_INDEX ?=
 ARGS ?=
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip -qq --disable-pip-version-check --no-input
-SOURCES := $(wildcard zs_operators plugins tests benchmarks docs/*.py setup.py)
+SOURCES := $(wildcard zs_operators plugins tests tools benchmarks docs/*.py setup.py)
 
-.PHONY: help setup demo test lint format wheel clean distclean
+.PHONY: help setup demo test lint audit matrix format wheel clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,6 +35,12 @@ test: $(VENV)/.ready ## run the tests
 lint: $(VENV)/.ready ## check style and formatting
 	@$(PY) -m ruff check $(SOURCES)
 	@$(PY) -m ruff format --check $(SOURCES)
+
+audit: $(VENV)/.audit ## look for known weaknesses in the sources and in what is installed
+	@$(PY) tools/audit.py
+
+matrix: ## try Pythons and versions of FiftyOne and open_clip, one after the other (an hour, 7 GB)
+	@$(or $(PYTHON),$(wildcard $(PY)),python3) tools/matrix.py $(ARGS)
 
 format: $(VENV)/.ready ## mend style and formatting
 	@$(PY) -m ruff check --fix $(SOURCES)
@@ -70,6 +76,11 @@ $(VENV)/.torch: constraints.txt | $(PY)
 $(VENV)/.installed: pyproject.toml setup.py $(VENV)/.torch
 	@echo "setup: zs-operators, FiftyOne, open_clip and the test tools"
 	@$(PIP) install -e '.[test]' -c <(printf '%s\n' $(TORCH_SPEC))
+	@touch $@
+
+$(VENV)/.audit: $(VENV)/.ready
+	@$(PIP) install $$($(PY) -c 'from importlib.metadata import requires; \
+	  print(*(r.split(";")[0].strip() for r in requires("zs-operators") if "audit" in r))')
 	@touch $@
 
 $(VENV)/.ready: $(VENV)/.installed

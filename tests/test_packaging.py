@@ -134,10 +134,11 @@ def test_constraints_fit_the_requirements(root):
 
 def test_every_dependency_has_a_reason_in_contributing(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["test"]
+    extras = project["optional-dependencies"].values()
+    lines = project["dependencies"] + [line for extra in extras for line in extra]
     text = (root / "CONTRIBUTING.md").read_text()
     for line in lines:
-        name = re.split(r"[<>=]", line)[0]
+        name = re.split(r"[\[<>=]", line)[0]
         assert f"`{name}`" in text, name
 
 
