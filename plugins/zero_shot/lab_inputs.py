@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from zs_operators.vocabulary import Vocabulary
 
-#: The folded section, and its inputs that belong to a version
-MORE = "more"
+#: Inputs of the folded section that belong to a version
 SETTINGS = (
     "templates",
     "custom_templates",
@@ -90,8 +89,9 @@ def words(panel: types.Object, ctx, redraw: Callable, forget: Callable) -> None:
         row = panel.h_stack("kept_row", gap=2, align_y="center")
         row.md("Descriptions, parents and thresholds of the loaded classes are kept.", name="kept")
         row.btn("forget", label="Forget them", on_click=forget)
-    more = forms.section(panel, MORE, "More settings: templates, background, thresholds")
-    vocabulary_form.template_inputs(more, state.get(f"{MORE}.templates"), on_change=redraw)
+    folded = forms.section(panel, "more", "More settings: templates, background, thresholds")
+    more = folded.obj(_restored(state), view=types.ObjectView()).type
+    vocabulary_form.template_inputs(more, more_settings(state).get("templates"), on_change=redraw)
     more.str(
         "background",
         label="Background prompts",
@@ -100,6 +100,9 @@ def words(panel: types.Object, ctx, redraw: Callable, forget: Callable) -> None:
     )
     forms.thresholds(more)
     vocabulary_form.more_words(more)
+    for name, value in more_settings(state).items():
+        if name in more.properties:  # or the App fills new inputs with what else is the default
+            more.properties[name].default = value
 
 
 def saved(panel: types.Object, ctx, load: Callable, save: Callable) -> None:
@@ -119,16 +122,32 @@ def saved(panel: types.Object, ctx, load: Callable, save: Callable) -> None:
 
 def settings(state) -> dict[str, Any]:
     """The inputs of a version as they are now; what :func:`restore` puts back."""
-    more = state.get(MORE) or {}
+    more = more_settings(state)
     given = {name: more[name] for name in SETTINGS if more.get(name) not in (None, "")}
     return {"words": state.words or "", "kept": state.kept or None, **given}
 
 
-def restore(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """State of the panel that shows these settings."""
-    # One path an input, so that the App puts it into the field
-    shown = {f"{MORE}.{name}": entry.get(name, _empty(name)) for name in SETTINGS}
-    return {"words": entry["words"], "kept": entry["kept"], **shown}
+def more_settings(state) -> dict[str, Any]:
+    """What the folded section holds."""
+    return state.get(f"more.{_restored(state)}") or {}
+
+
+def restore(entry: Mapping[str, Any], state) -> dict[str, Any]:
+    """What to change in the state of the panel to show these settings."""
+    restored = (state.restored or 0) + 1
+    shown = {name: entry[name] for name in SETTINGS if name in entry}
+    return {
+        "words": entry["words"],
+        "kept": entry["kept"],
+        "restored": restored,
+        f"more.v{restored}": shown,
+    }
+
+
+def _restored(state) -> str:
+    """A name that changes whenever settings are put back: the App leaves in a field what is there
+    when it is told that nothing should be."""
+    return f"v{state.restored or 0}"
 
 
 def loaded(vocabulary: Vocabulary) -> dict[str, Any]:
@@ -172,8 +191,3 @@ def limits(entry: Mapping[str, Any]) -> dict[str, float]:
         return {name: float(entry[name]) for name in LIMITS if name in entry}
     except (TypeError, ValueError) as error:
         raise VocabularyError(f"A threshold is no number: {error}") from None
-
-
-def _empty(name: str) -> Any:
-    defaults = {"templates": "simple", "merge": params.OWN_MERGE}
-    return defaults.get(name, None if name in LIMITS else "")

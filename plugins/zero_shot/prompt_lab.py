@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators as foo
@@ -16,14 +17,24 @@ from . import lab_inputs, lab_plots, params, targeting
 if TYPE_CHECKING:
     from zs_operators.prompt_lab import PromptLab
 
-#: Sessions by panel and by what they work on; they start again from the panel's own history
-_LABS: OrderedDict[tuple, PromptLab] = OrderedDict()
-_MAX_LABS = 4
+#: By panel. What the App sends back may be older than a change to it, so versions are kept here;
+#: the panel's own history is for a session that was lost
+_SESSIONS: OrderedDict[str, _Session] = OrderedDict()
+_MAX_SESSIONS = 4
 _SHOWN = 24
 CLASSIFY = "@zs/operators/classify"
 DEFAULT_LABEL_FIELD = "zs_classification"
 DEFAULT_SCORE = "margin"
 LISTS = {"least": "least_certain", "most": "most_certain"}
+
+
+@dataclass
+class _Session:
+    """What a panel works on: the lab has a version for each of the settings in ``history``."""
+
+    source: tuple
+    lab: PromptLab
+    history: list[dict[str, Any]]
 
 
 class PromptLabPanel(foo.Panel):
@@ -43,6 +54,7 @@ class PromptLabPanel(foo.Panel):
         from zs_operators.prompt_lab import embedded_models
 
         state = ctx.panel.state
+        _SESSIONS.pop(ctx.panel.id, None)
         if ctx.dataset is None:
             state.set({"history": [], "message": "", "models": {}})
             return
@@ -75,16 +87,17 @@ class PromptLabPanel(foo.Panel):
 
     def change_source(self, ctx):
         """Another model or ground truth: the same words again, without the versions before."""
-        state = ctx.panel.state
-        state.set({"history": (state.history or [])[-1:], "message": ""})
+        ctx.panel.state.set({"history": _history(ctx)[-1:], "message": ""})
 
     def undo(self, ctx):
         self._try(ctx, self._undo)
 
     def forget(self, ctx):
         """Leaves what lines cannot say of the loaded classes."""
-        # without parents there is nothing to roll up to
-        ctx.panel.state.set({"kept": None, f"{lab_inputs.MORE}.roll_up": ""})
+        state = ctx.panel.state
+        entry = {**lab_inputs.settings(state), "kept": None}
+        entry.pop("roll_up", None)  # without parents there is nothing to roll up to
+        state.set(lab_inputs.restore(entry, state))
 
     def load(self, ctx):
         self._try(ctx, self._load)
@@ -154,10 +167,10 @@ class PromptLabPanel(foo.Panel):
         lab_inputs.saved(panel, ctx, self.load, self.save)
         row = panel.h_stack("actions", gap=2)
         row.btn("update", label="Update", on_click=self.update, variant="contained")
-        row.btn("undo", label="Undo", on_click=self.undo, disabled=len(state.history or ()) < 2)
+        row.btn("undo", label="Undo", on_click=self.undo, disabled=len(_history(ctx)) < 2)
         row.btn("use_view", label="Use the current view", on_click=self.use_view)
         message, lab = state.message, None
-        if state.history:
+        if _history(ctx):
             try:
                 lab = _lab(ctx)
             except ZeroShotError as error:
@@ -226,16 +239,19 @@ class PromptLabPanel(foo.Panel):
         panel.plot(name, data=data, on_click=on_click, **layout)
 
     def _update(self, ctx):
-        state = ctx.panel.state
-        entry = lab_inputs.settings(state)
-        _add_version(_lab(ctx), entry)
-        state.history = [*(state.history or []), entry]
+        session = _session(ctx)
+        entry = lab_inputs.settings(ctx.panel.state)
+        _add_version(session.lab, entry)
+        session.history.append(entry)
+        ctx.panel.state.history = list(session.history)
 
     def _undo(self, ctx):
+        session = _session(ctx)
+        session.lab.undo()
+        session.history.pop()
         state = ctx.panel.state
-        _lab(ctx).undo()
-        history = state.history[:-1]
-        state.set({"history": history, **lab_inputs.restore(history[-1])})
+        shown = lab_inputs.restore(session.history[-1], state)
+        state.set({"history": list(session.history), **shown})
 
     def _load(self, ctx):
         from zs_operators.saved_vocabularies import load_vocabulary
@@ -243,7 +259,7 @@ class PromptLabPanel(foo.Panel):
         state = ctx.panel.state
         name = state.get("saved.name") or ""
         entry = lab_inputs.loaded(load_vocabulary(ctx.dataset, name))
-        state.set({**lab_inputs.restore(entry), "saved.save_as": name})
+        state.set({**lab_inputs.restore(entry, state), "saved.save_as": name})
         self._update(ctx)
 
     def _save(self, ctx):
@@ -296,25 +312,34 @@ class PromptLabPanel(foo.Panel):
 
 
 def _lab(ctx) -> PromptLab:
-    """The session of this panel, which has a version for each entry of its history."""
+    return _session(ctx).lab
+
+
+def _history(ctx) -> list[dict[str, Any]]:
+    """Settings of every version so far."""
+    session = _SESSIONS.get(ctx.panel.id)
+    return ctx.panel.state.history or [] if session is None else session.history
+
+
+def _session(ctx) -> _Session:
+    """The session of this panel; a new one for another source, with the last version only."""
     from zs_operators.prompt_lab import PromptLab
 
     state = ctx.panel.state
     gt_field = None if state.gt_field in (None, lab_inputs.NO_FIELD) else state.gt_field
     model, weights = _model(state)
-    key = (ctx.panel.id, ctx.dataset.name, state.stages, model, weights, gt_field)
-    history = state.history or []
-    lab = _LABS.pop(key, None)
-    if lab is None or len(lab.versions) != len(history):
-        if lab is None:
-            lab = PromptLab(_base(ctx), model=model, weights=weights, gt_field=gt_field)
-        lab.versions.clear()
+    source = (ctx.dataset.name, state.stages, model, weights, gt_field)
+    session = _SESSIONS.pop(ctx.panel.id, None)
+    if session is None or session.source != source:
+        history = list(state.history or []) if session is None else session.history[-1:]
+        lab = PromptLab(_base(ctx), model=model, weights=weights, gt_field=gt_field)
         for entry in history:
             _add_version(lab, entry)
-    _LABS[key] = lab
-    while len(_LABS) > _MAX_LABS:
-        _LABS.popitem(last=False)
-    return lab
+        session = _Session(source, lab, history)
+    _SESSIONS[ctx.panel.id] = session
+    while len(_SESSIONS) > _MAX_SESSIONS:
+        _SESSIONS.popitem(last=False)
+    return session
 
 
 def _add_version(lab: PromptLab, entry: dict[str, Any]) -> None:

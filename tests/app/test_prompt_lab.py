@@ -67,12 +67,22 @@ class Lab(PanelPage):
             arg=[words[0], len(words) + 1],
         )
 
+    def item(self, label: str):
+        """The part of the panel with this label."""
+        exact = self.page.get_by_text(label, exact=True)
+        return self.page.locator(".MuiGrid-item").filter(has=exact).last
+
+    def fill(self, label: str, text: str) -> None:
+        self.item(label).locator("input, textarea:not([readonly])").first.fill(text)
+        self.page.wait_for_timeout(600)  # the App sends what is typed after a moment
+
     def choose(self, label: str, option: str) -> None:
-        """The dropdown below a label."""
-        place = self.page.locator(".MuiBox-root", has_text=label).locator('[role="combobox"]')
-        place.nth({"Model": 0, "Ground truth": 1}[label]).click()
+        self.item(label).get_by_role("combobox").click()
         self.page.get_by_role("option", name=option).first.click()
         self.page.wait_for_timeout(1000)
+
+    def unfold(self, label: str) -> None:
+        self.page.get_by_role("button", name=label).click()
 
 
 def test_from_bad_names_to_written_labels(app, scenes):
@@ -116,7 +126,9 @@ def test_from_bad_names_to_written_labels(app, scenes):
     lab.button("All").click()
     lab.wait_for_count(len(scenes))
     lab.button("Write labels").click()
-    app.toasts.get_by_text("60 labels written to zs_classification").wait_for()
+    app.dialog.get_by_text("Images classified").wait_for(timeout=120_000)
+    app.dialog.get_by_text("60 of 60 images have a label in zs_classification").wait_for()
+    app.close_dialog()
     app.page.locator('[data-cy="sidebar-field-zs_classification"]').wait_for()
 
     scenes.reload()
@@ -128,6 +140,51 @@ def test_from_bad_names_to_written_labels(app, scenes):
     lab.button("Update").click()
     app.page.get_by_text("Type at least one class name").first.wait_for()
     app.page.get_by_text("Version 2", exact=True).wait_for()
+
+
+def test_settings_and_saved_vocabularies(app, scenes):
+    from playwright.sync_api import expect
+
+    import zs_operators as zs
+
+    names = sorted(set(scenes.values("ground_truth.label")))
+    app.open(scenes)
+    lab = Lab(app)
+    lab.open()
+    lab.update(names, 1)
+    lab.unfold("More settings")
+    lab.choose("Prompt templates", "Your own")
+    lab.fill("Templates", "{}")
+    lab.fill("Background prompts", "a white circle")
+    lab.fill("Least margin", "2")
+    lab.choose("Score shown", "Confidence")
+    app.page.locator(PLOTS).nth(1).get_by_text("Confidence", exact=True).wait_for()
+    assert max(lab.data(1)["x"]) <= 1
+    lab.button("Update").click()
+    lab.wait_for_version(2, names)
+    rejected = lab.data(0)["y"][-1]
+    assert rejected > 0
+    app.screenshot("prompt-lab-settings", height_px=1500)
+
+    lab.unfold("Saved vocabularies")
+    lab.fill("Name", "first try")
+    lab.button("Save").click()
+    app.toasts.get_by_text(f"{len(names)} classes saved with the dataset").wait_for()
+    scenes.reload()
+    saved = zs.load_vocabulary(scenes, "first try")
+    assert (saved.templates, saved.background) == (("{}",), ("a white circle",))
+
+    lab.button("Undo").click()
+    lab.wait_for_version(1, names)
+    expect(lab.item("Background prompts").locator("textarea").first).to_have_value("")
+    lab.update(BAD, 2)
+    lab.choose("Saved with this dataset", "first try")
+    lab.button("Load").click()
+    lab.wait_for_version(3, names)
+    expect(lab.words).to_have_value("\n".join(names))
+    expect(lab.item("Prompt templates").get_by_role("combobox")).to_contain_text("None")
+    # thresholds of a run are not part of a vocabulary
+    assert 0 < lab.data(0)["y"][-1] <= rejected
 
 
 def test_10000_images_and_100_classes_are_updated(app, dataset, tmp_path):

@@ -45,6 +45,20 @@ class Panel(AppPanel):
     def summary(self):
         return self.inputs["summary"]["default"]
 
+    @property
+    def _place(self):
+        """Inputs that were put back are new ones to the App, for it leaves old ones as they are."""
+        (place,) = self.inputs["more"]["type"]["properties"]
+        return place
+
+    @property
+    def more(self):
+        return self.state.setdefault("more", {}).setdefault(self._place, {})
+
+    @more.setter
+    def more(self, settings):
+        self.state.setdefault("more", {})[self._place] = settings
+
 
 @pytest.fixture
 def panel(operator, context, embedded):
@@ -119,7 +133,7 @@ def run(panel, dataset):
 
 
 def test_written_labels_are_a_run_and_are_not_overwritten(panel, embedded):
-    panel.state["more"] = {"min_margin": 2.5, "background": "empty background"}
+    panel.more = {"min_margin": 2.5, "background": "empty background"}
     panel.update(GOOD)
     panel.state["label_field"] = "names"
     report = run(panel("write"), embedded).result
@@ -131,7 +145,7 @@ def test_written_labels_are_a_run_and_are_not_overwritten(panel, embedded):
     record = provenance.find(embedded, "classify", "names")
     assert record["state"] == provenance.COMPLETE
     assert record["options"]["min_margin"] == 2.5
-    panel.state["more"] = {}
+    panel.more = {}
     panel.update(BAD)
     with pytest.raises(Exception, match="overwrite=True"):
         run(panel("write"), embedded)
@@ -160,7 +174,7 @@ def targeting_stages(view):
 def test_settings_are_part_of_a_version(panel):
     panel.update(GOOD)
     plain = panel.drawn("labels")
-    panel.state["more"] = {
+    panel.more = {
         "templates": "custom",
         "custom_templates": "{}",
         "background": "cyan circle on the wall",
@@ -172,10 +186,8 @@ def test_settings_are_part_of_a_version(panel):
     assert panel.drawn("labels")[0]["y"][-1] > plain[0]["y"][-1] == 0
     panel("undo")
     assert panel.drawn("labels") == plain
-    assert panel.state["more"]["templates"] == "simple"
-    assert panel.state["more"]["min_confidence"] is None
-    assert panel.state["more"]["background"] == ""
-    panel.state["more"]["min_confidence"] = 7
+    assert panel.more == {}
+    panel.more["min_confidence"] = 7
     panel.update(GOOD)
     assert "min_confidence" in panel.state["message"]
     assert len(panel.state["history"]) == 1
@@ -199,7 +211,7 @@ def test_vocabularies_are_loaded_and_saved(panel, embedded):
     panel.state["saved"] = {"name": "rich"}
     panel("load")
     assert panel.state["words"] == "red heart: red heart, heart\ncyan circle"
-    assert panel.state["more"]["custom_templates"] == "my {}"
+    assert panel.more["custom_templates"] == "my {}"
     assert panel.drawn("labels")[0]["x"] == ["warm", "cold", "(rejected)"]
     assert "kept_row" in panel.inputs
     panel.state["saved"]["save_as"] = "copy"
@@ -257,10 +269,20 @@ def test_a_session_that_was_lost_starts_from_the_history(panel, operator):
     import sys
 
     panel.update(BAD).update(GOOD)
-    sys.modules[type(operator).__module__]._LABS.clear()
+    sys.modules[type(operator).__module__]._SESSIONS.clear()
     panel("undo")
     assert panel.state["words"] == BAD
     assert [entry["words"] for entry in panel.state["history"]] == [BAD]
+
+
+def test_an_old_history_from_the_app_changes_nothing(panel):
+    panel.update(BAD).update(GOOD)
+    old = panel.state["history"]
+    panel("undo")
+    panel.state["history"] = old  # the App merges what it has with what it was told
+    panel.update(GOOD)
+    assert "Version 2" in panel.summary
+    assert [entry["words"] for entry in panel.state["history"]] == [BAD, GOOD]
 
 
 def test_changed_files_are_left_out_and_counted(panel, embedded, tmp_path, pictures):
