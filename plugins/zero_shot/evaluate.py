@@ -95,7 +95,14 @@ class OpenEvaluation(foo.Operator):
         if not ctx.dataset.has_evaluation(eval_key):
             ctx.ops.notify(f"Evaluation {eval_key} is no longer there", variant="warning")
             return
-        ctx.ops.open_panel(MODEL_EVALUATION, layout="horizontal", state=panel_state(ctx, eval_key))
+        # A panel that is open already would only come to the front, with what it shows
+        ctx.ops.open_panel(
+            MODEL_EVALUATION,
+            layout="horizontal",
+            force=True,
+            force_duplicate=True,
+            state={"state": panel_state(ctx, eval_key)},
+        )
 
 
 def panel_state(ctx, eval_key: str) -> dict:

@@ -40,6 +40,8 @@ ARGUMENTS = (
 )
 
 _SHOWN = 8
+#: Samples whose labels tell predictions from ground truth.
+_LOOKED_AT = 50
 _PREFERRED_TRUTH = ("ground_truth", "truth", "gt")
 
 
@@ -126,24 +128,36 @@ def renamed(text: str) -> dict[str, str]:
 
 
 def predicted_fields(samples: SampleCollection) -> list[str]:
-    """Fields with a counterpart; those that a run of the plugin made first."""
-    from zs_operators.evaluation.sources import find_run
+    """Fields with a counterpart; what is least likely to be ground truth first."""
     from zs_operators.evaluation.targets import counterparts, evaluable_fields
 
     fitting = [name for name in evaluable_fields(samples) if counterparts(samples, name)]
-    return sorted(fitting, key=lambda name: find_run(samples, name) is None)
+    return sorted(fitting, key=lambda name: _is_truth(samples, name))
 
 
 def true_fields(samples: SampleCollection, predictions: str) -> list[str]:
-    """Counterparts of a field; what is likely to be ground truth first."""
-    from zs_operators.evaluation.sources import find_run
+    """Counterparts of a field; what is most likely to be ground truth first."""
     from zs_operators.evaluation.targets import counterparts
 
     fitting = counterparts(samples, predictions)
-    return sorted(
-        fitting,
-        key=lambda name: (name not in _PREFERRED_TRUTH, find_run(samples, name) is not None),
-    )
+    return sorted(fitting, key=lambda name: not _is_truth(samples, name))
+
+
+def _is_truth(samples: SampleCollection, field: str) -> bool:
+    """Whether a field looks like ground truth: by its name, or no run made it and no label among
+    the first has a confidence."""
+    from zs_operators.evaluation.sources import find_run
+    from zs_operators.evaluation.targets import evaluable_fields
+
+    if field in _PREFERRED_TRUTH:
+        return True
+    if find_run(samples, field) is not None:
+        return False
+    kind = evaluable_fields(samples)[field]
+    if kind == "Segmentation":
+        return True
+    inner = {"Classifications": ".classifications", "Detections": ".detections"}.get(kind, "")
+    return not samples.limit(_LOOKED_AT).count(f"{field}{inner}.confidence")
 
 
 def _choose(inputs, ctx, name: str, offered: list[str], label: str, description: str) -> str:

@@ -9,11 +9,11 @@ import fiftyone.operators.types as types
 
 from zs_operators.errors import ZeroShotError
 
-from . import forms, outcomes, run_inputs, running
+from . import forms, outcomes, run_inputs, running, targeting
 from .run_operator import RunOperator
 
-#: What the form has; a script may pass any argument of the run's function.
-_FORM = ("run", "samples", "progress", "view_target", "delegation_target")
+#: What is no argument of the run's function; a script may pass any that is.
+_NO_ARGUMENTS = ("run", "samples", "progress", "delegation_target", targeting.STAGES)
 
 
 class Rerun(RunOperator):
@@ -60,7 +60,9 @@ class Rerun(RunOperator):
 
         found = run_inputs.resolved(samples, run)
         if delegate:
-            return running.delegate(self.uri, samples, {"run": found.key, **changes})
+            chosen = _samples(samples)
+            stages = {} if chosen is None else {targeting.STAGES: targeting.stages(chosen)}
+            return running.delegate(self.uri, samples, {"run": found.key, **stages, **changes})
         return rerun(found, _samples(samples), **changes)
 
     def resolve_placement(self, ctx):
@@ -71,17 +73,22 @@ class Rerun(RunOperator):
         run = run_inputs.choose(inputs, ctx, "run", "Run")
         if run is not None:
             inputs.md(run_inputs.details(run), name="details_text")
+            is_evaluation = run.task == "evaluate"
             inputs.str(
-                "label_field",
-                label="Label field",
+                _target(run),
+                label="Evaluation key" if is_evaluation else "Label field",
                 default=run.label_field,
-                description="The same one does only images that it has not done yet",
+                description=""
+                if is_evaluation
+                else "The same one does only images that it has not done yet",
             )
             inputs.bool(
                 "overwrite",
                 default=False,
-                label="Compute all labels anew",
-                description="Replaces those in the field, corrected ones too",
+                label="Evaluate anew" if is_evaluation else "Compute all labels anew",
+                description="Replaces what is there"
+                if is_evaluation
+                else "Replaces those in the field, corrected ones too",
                 view=types.CheckboxView(),
             )
             self._check(inputs, ctx, run)
@@ -90,7 +97,7 @@ class Rerun(RunOperator):
     def start(self, ctx):
         from zs_operators.run_history import iter_rerun
 
-        changes = {name: value for name, value in ctx.params.items() if name not in _FORM}
+        changes = {name: value for name, value in ctx.params.items() if name not in _NO_ARGUMENTS}
         run = run_inputs.given(ctx)
         return iter_rerun(run, _view_of(ctx), **_changes(run, changes))
 
@@ -116,18 +123,26 @@ class Rerun(RunOperator):
 def _changes(run, given: dict[str, Any]) -> dict[str, Any]:
     """Arguments for the engine of what a form or a script gave."""
     changes = {name: value for name, value in given.items() if value is not None and value != ""}
-    if changes.get("label_field") == run.label_field:
-        del changes["label_field"]
+    if changes.get(_target(run)) == run.label_field:
+        del changes[_target(run)]
     if changes.get("overwrite"):
-        changes.setdefault("resume", False)
+        if run.task != "evaluate":
+            changes.setdefault("resume", False)
     else:
         changes.pop("overwrite", None)
     return changes
 
 
 def _view_of(ctx):
-    """The view a script has passed; in the App the run knows its own."""
-    return None if running.is_app_request(ctx) else _samples(ctx.view)
+    """The view a script has passed, if any; what the App shows is not meant."""
+    if ctx.params.get(targeting.STAGES) is not None:
+        return targeting.build_view(ctx, ctx.params[targeting.STAGES])
+    return None if running.is_app_request(ctx) or ctx.delegated else _samples(ctx.view)
+
+
+def _target(run) -> str:
+    """The argument that names what is written."""
+    return "eval_key" if run.task == "evaluate" else "label_field"
 
 
 def _samples(samples):

@@ -41,7 +41,8 @@ def test_from_the_menu_to_the_evaluation_panel(app, found):
 
     app.open(found)
     app.find_operator(LABEL, with_default="Evaluation key")
-    app.choose("Labels", "found")
+    # The one with confidences is evaluated against the one without
+    expect(app.item("Labels").locator("input")).to_have_value("found")
     expect(app.item("Ground truth").locator("input")).to_have_value("objects")
     app.fill("Evaluation key", "shapes")
     app.form.get_by_text("12 of 12 samples").wait_for()
@@ -58,10 +59,8 @@ def test_from_the_menu_to_the_evaluation_panel(app, found):
     app.close_dialog()
 
     # The panel shows this evaluation, not the list of all
-    panel = app.page.locator("[data-cy='panel-container'], .MuiBox-root").filter(has_text="Metric")
-    panel.first.wait_for(timeout=60_000)
-    app.page.get_by_text("shapes", exact=True).first.wait_for()
-    app.page.get_by_text("Confusion Matrix").first.wait_for()
+    app.page.get_by_text("Metric Performance").first.wait_for(timeout=90_000)
+    expect(app.page.get_by_text("2 Model Evaluations")).to_be_hidden()
     app.screenshot("evaluate-panel", height_px=1000)
     found.reload()
     assert found.list_evaluations() == ["shapes", "shapes_any_class"]
@@ -76,7 +75,6 @@ def test_what_cannot_be_evaluated_is_said_in_the_form(app, found):
     zs.evaluate(found, "found", "objects", eval_key="first", compute_mAP=False)
     app.open(found)
     app.find_operator(LABEL, with_default="Evaluation key")
-    app.choose("Labels", "found")
     execute = app.form.get_by_role("button", name="Execute")
     app.fill("Evaluation key", "first")
     app.form.get_by_text("'first' exists").wait_for()

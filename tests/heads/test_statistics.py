@@ -170,6 +170,25 @@ def test_a_site_that_swaps_labels_is_named(clip, sites, seed):
     assert "looks like" in str(merged)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_two_sites_that_agree_are_believed_whatever_the_names_say(clip, seed):
+    world = World(seed, hard=0)
+    parts = [world.support(12), world.support(12)]
+    honest = [exported(clip, part, f"site {i}") for i, part in enumerate(parts)]
+    wrong = np.concatenate([np.roll(world.texts[:5], 1, axis=0), world.texts[5:]])
+    honest = [replace(part, texts=wrong) for part in honest]
+    assert zs.merge_statistics(honest).suspicious == ()
+    alone = zs.merge_statistics(honest[:1]).suspicious
+    assert {doubt.witness for doubt in alone} == {"text"}  # nobody else to ask
+
+    bad = exported(clip, swapped(parts[1], 10, 11), "site 1")
+    merged = zs.merge_statistics([honest[0], bad])
+    assert {(doubt.part, doubt.label) for doubt in merged.suspicious} == {
+        (1, "thing 10"),
+        (1, "thing 11"),
+    }
+
+
 def test_what_is_suspicious_can_be_dropped(clip, tmp_path):
     world = World(hard=0)
     parts = [world.support(12, columns) for columns in np.array_split(np.arange(12), 3)]
@@ -219,6 +238,8 @@ def test_sites_of_a_dataset_learn_together(shapes, reviewed, rest, tmp_path):
             site, POOR_NAMES, "shape", path, site=f"s{number}", min_count=2, progress=False, **MODEL
         )
         paths.append(path)
+    stored = zs.export_statistics(reviewed[:20], POOR_NAMES, "shape", min_count=2, **MODEL)
+    assert stored.counts == Statistics.read(paths[0]).counts
     merged = zs.merge_statistics(paths)
     # Fewer than three sites have a class here, and texts that say nothing vouch for nothing
     poor = {"cross", "ring", "heart", "arrow"}

@@ -7,6 +7,7 @@ import json
 
 import fiftyone.operators as foo
 import pytest
+from bson import ObjectId
 from fiftyone.operators.executor import ExecutionError
 
 import zs_operators as zs
@@ -116,6 +117,29 @@ def test_the_app_shows_what_changed(two_runs, context):
         results["changed_ids"]
     )
     assert "agreement" in results["summary"]
+
+
+def test_an_evaluation_is_repeated(two_runs, context):
+    zs.evaluate(two_runs, "a", "ground_truth", eval_key="e")
+    inputs = form_of(RERUN, context, two_runs, run="zs_evaluate_e")
+    assert inputs["eval_key"].default == "e"
+    params = {"run": "zs_evaluate_e", "eval_key": "e", "overwrite": True}
+    told = messages(foo.get_operator(RERUN), context(two_runs, app=True, params=params))
+    (dialog,) = [body["params"] for body in told if body["operator_uri"] == "show_output"][-1:]
+    assert "report" in dialog["outputs"]["type"]["properties"]
+    assert len(zs.runs(two_runs)) == 3
+
+
+def test_a_queued_repetition_is_of_its_samples(two_runs):
+    from fiftyone.operators.delegated import DelegatedOperationService
+
+    service = DelegatedOperationService()
+    rerun = foo.get_operator(RERUN)
+    for samples, name, count in ((two_runs, "whole", 24), (two_runs.limit(3), "part", 3)):
+        queued = rerun(samples, "a", delegate=True, label_field=name)
+        service.execute_operation(service.get(ObjectId(queued)))
+        two_runs.reload()
+        assert two_runs.count(name) == count
 
 
 def test_the_app_watches_a_repetition(two_runs, context):

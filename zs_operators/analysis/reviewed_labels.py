@@ -154,7 +154,8 @@ def write_reviews(
             values[sample_id] = value
             written += used
     if values:
-        dataset.set_values(field, values, key_field="id", dynamic=True)
+        # All attributes are declared above
+        dataset.set_values(field, values, key_field="id", validate=False)
     corrected = sum(review.is_correction for review in written)
     return len(written), corrected, total - len(written)
 

@@ -85,7 +85,7 @@ def _class_lines(report: EvaluationReport) -> list[str]:
     head = f"{'class':<{width}}  {'support':>9}  precision  recall      F1"
     lines = [head, *(_class_line(row, width) for row in worst)]
     if len(present) > len(worst):
-        lines.append(f"… {len(present) - len(worst)} more classes, all with a higher F1")
+        lines.append(f"… {len(present) - len(worst)} more classes, none with a lower F1")
     if report.absent:
         lines.append(f"not in ground truth: {_some(report.absent)}")
     return lines

@@ -95,8 +95,8 @@ def stack(
     lost = np.bincount(numbers, seen_hits, minlength=len(edges))
     won = np.bincount(numbers, unseen_hits, minlength=len(edges))
     # Below the first edge everything is supported, from the last on nothing is
-    s = np.append(lost[::-1].cumsum()[::-1], 0.0)
-    u = np.insert(won.cumsum(), 0, 0.0)
+    s = np.append(lost[::-1].cumsum()[::-1], 0.0).clip(max=1.0)  # sums of floats
+    u = np.insert(won.cumsum(), 0, 0.0).clip(max=1.0)
     gammas = np.concatenate([edges[:1] - 1, (edges[:-1] + edges[1:]) / 2, edges[-1:] + 1])
     h = np.divide(2 * s * u, s + u, out=np.zeros_like(s), where=s + u > 0)
     best = int(h.argmax())
@@ -105,7 +105,7 @@ def stack(
         at = int(np.searchsorted(edges, gamma, side="right"))
         given = (float(s[at]), float(u[at]), float(h[at]))
     return Stacking(
-        ausuc=float(np.sum((s[:-1] - s[1:]) * (u[:-1] + u[1:])) / 2),
+        ausuc=min(1.0, float(np.sum((s[:-1] - s[1:]) * (u[:-1] + u[1:])) / 2)),
         gamma=float(gammas[best]),
         supported_accuracy=float(s[best]),
         unsupported_accuracy=float(u[best]),

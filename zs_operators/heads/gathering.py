@@ -98,6 +98,7 @@ def gather_images(
         records = store.find(image_keys([paths[row] for row in rows]))
         vectors[rows], known[rows] = store.vectors(records)
     reused = int(known.sum())
+    yield Progress(reused, len(rows), "embedding")
 
     def load(path: str) -> tuple[bytes | None, Any]:
         key = None if store is None else image_key(path)
@@ -165,6 +166,7 @@ def gather_boxes(
 
     with contextlib.nullcontext() if stored is None else stored.store:
         sources = [boxes[i] for i in wanted]
+        yield Progress(0, len(wanted), "embedding")
         for start, found in _batches(sources, load, embed, skipped, batch_size, workers):
             for position, regions in found:
                 theirs = columns[wanted[position]]

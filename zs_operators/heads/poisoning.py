@@ -3,8 +3,9 @@
 Zhang et al. 2022 (arXiv 2209.01994) have sites that hold different classes, so that nobody else can
 vouch for a site's class; they compare features with the attributes of the class, and texts take
 the place of attributes here. The mean of a class, seen from the centre of all means, should point
-where its text points, seen from the centre of all texts. Where three sites or more have a class,
-their geometric median is the better witness: names may be poor, and most sites are right.
+where its text points, seen from the centre of all texts. Names may be poor, so sites are the better
+witnesses where they can be: two that agree on a class are both believed, and of three or more the
+geometric median is what the class looks like.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from zs_operators.heads.gda import Moments
 
 MIN_WITNESSES = 3
-"""Sites that must have a class before they overrule its text."""
+"""Sites that must have a class to say alone what it looks like."""
 
 MIN_LEAD = 0.1
 """By how much another class must fit better: a difference of cosines in [-2, 2]."""
@@ -84,6 +85,12 @@ def suspicions(
         own = int(np.searchsorted(held, column))
         enough = witnesses[own] >= MIN_WITNESSES
         fits = (by_sites if enough else by_text)[row]
+        if witnesses[own] == 2:
+            (peer,) = (i for i in np.flatnonzero(owners == column) if i != row)
+            agreement = by_sites[row].copy()
+            agreement[own] = _cosines(means[[row]] - centre, means[[peer]] - centre)[0, 0]
+            if agreement.argmax() == own:
+                continue
         other = int(np.argmax(np.where(np.arange(len(held)) == own, -np.inf, fits)))
         if fits[other] - fits[own] > MIN_LEAD:
             found.append(
