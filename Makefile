@@ -4,6 +4,7 @@
 #   VENV=.venv              where
 #   TORCH_SPEC="torch==... torchvision==..."     another pair than the one in constraints.txt
 #   TORCH_INDEX=https://download.pytorch.org/whl/cpu     where pip finds it, e.g. without CUDA
+#   WORKERS=4               processes that run tests at the same time (default: 2)
 #   ARGS="-k vocabulary"    passed on to pytest (make test) or zs demo (make demo)
 
 SHELL := /bin/bash
@@ -15,6 +16,7 @@ VENV ?= .venv
 TORCH_SPEC ?= $(shell sed -n '/^torch/p' constraints.txt)
 TORCH_INDEX ?=
 ARGS ?=
+WORKERS ?= 2
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip -qq --disable-pip-version-check --no-input
 SOURCES := $(wildcard zs_operators plugins tests tools benchmarks docs/*.py setup.py)
@@ -30,7 +32,7 @@ demo: $(VENV)/.ready ## label a synthetic dataset, evaluate it, print how to ope
 	@$(PY) -m zs_operators.cli demo $(ARGS)
 
 test: $(VENV)/.ready ## run the tests
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.ready ## check style and formatting
 	@$(PY) -m ruff check $(SOURCES)

@@ -22,7 +22,7 @@ _CLEANUP = contextlib.ExitStack()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Point this process, and all it starts, at a private database before FiftyOne is imported."""
-    if config.option.help:
+    if config.option.help or _only_hands_out_tests(config):
         return
     from zs_operators.errors import ZeroShotError
     from zs_operators.mongod import (
@@ -31,6 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
         start_private_mongod,
     )
 
+    if hasattr(config, "workerinput"):  # others need the processor too
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     ours = ("FIFTYONE_", "ZS_")
     for name in [name for name in os.environ if name.startswith(ours) and "_TEST_" not in name]:
         del os.environ[name]
@@ -60,8 +62,16 @@ def pytest_unconfigure() -> None:
     _CLEANUP.close()
 
 
+def _only_hands_out_tests(config: pytest.Config) -> bool:
+    """Whether this is the process that hands tests to those of pytest-xdist."""
+    return bool(getattr(config.option, "numprocesses", None)) and not hasattr(config, "workerinput")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs CUDA where there is none."""
+    """One process takes the tests of a file, or all of the App; some are skipped without CUDA."""
+    for item in items:
+        place = item.path.parent if item.path.parent.name == "app" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(place)))
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return

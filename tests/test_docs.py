@@ -77,6 +77,10 @@ def test_python_blocks_run_one_after_the_other(page, demo_dataset):
     if page.name == "detection.md":
         assert len(namespace["doubtful"]) < 12
         assert demo_dataset.count("named.detections") == demo_dataset.count("objects.detections")
+    if page.name == "few-shot.md":
+        assert namespace["sharp"] > namespace["plain"] + 0.1
+        heads = (namespace["server"], namespace["site"])
+        assert all(head.report.shots == namespace["merged"].counts for head in heads)
     if page.name == "evaluate-and-fix.md":
         check_the_story(namespace)
 

