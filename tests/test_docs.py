@@ -31,7 +31,7 @@ def blocks(page, language):
 
 
 #: Pages whose numbers take the whole demo dataset; for the others a part will do.
-WHOLE_DEMO = {"evaluate-and-fix.md": 60}
+WHOLE_DEMO = {"evaluate-and-fix.md": 60, "prompt-lab.md": 60}
 
 
 @pytest.fixture
@@ -81,6 +81,12 @@ def test_python_blocks_run_one_after_the_other(page, demo_dataset):
         assert namespace["sharp"] > namespace["plain"] + 0.1
         heads = (namespace["server"], namespace["site"])
         assert all(head.report.shots == namespace["merged"].counts for head in heads)
+    if page.name == "prompt-lab.md":
+        accuracy = [namespace[name].confusion().accuracy for name in ("first", "second")]
+        assert accuracy[0] < 0.65
+        assert accuracy[1] > accuracy[0] + 0.3
+        assert len(namespace["first"].never_win()) > 20
+        assert namespace["report"].reused == demo_dataset.count("names") == 210
     if page.name == "evaluate-and-fix.md":
         check_the_story(namespace)
 
