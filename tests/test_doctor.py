@@ -78,7 +78,7 @@ def test_needs_nothing_but_python(root):
     assert last == "1 False False", done.stderr
     text = "\n".join(rows)
     assert "missing  torch " in text
-    assert "pip install 'fiftyone>=1.22,<2'" in text
+    assert "pip install 'fiftyone>=1.22.1,<2'" in text
 
 
 def test_requirement_missing_or_too_old(versions):
@@ -86,8 +86,8 @@ def test_requirement_missing_or_too_old(versions):
     rows = checks.check_requirements()
     assert named(rows, "segment-anything").state == MISSING
     assert pip_commands(named(rows, "segment-anything")) == ["install segment-anything>=1.0"]
-    assert named(rows, "pillow").detail == "11.0.0, but pillow>=12 is needed"
-    assert pip_commands(named(rows, "fiftyone")) == ["install fiftyone>=1.22,<2"]
+    assert named(rows, "pillow").detail == "11.0.0, but pillow>=12.2 is needed"
+    assert pip_commands(named(rows, "fiftyone")) == ["install fiftyone>=1.22.1,<2"]
     assert named(rows, "numpy").state == OK
 
 
