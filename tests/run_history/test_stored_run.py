@@ -21,6 +21,13 @@ def test_runs_are_listed_newest_first(classified):
     assert [run.key for run in zs.runs(classified.limit(1))] == ["zs_classify_b", "zs_classify_a"]
 
 
+def test_a_name_that_an_evaluation_has_too_is_of_the_labels(scenes):
+    zs.detect(scenes, ["star"], regions="things", label_field="a", **FAST)
+    zs.evaluate(scenes, "a", "things", eval_key="a", compute_mAP=False, progress=False)
+    assert zs.load_run(scenes, "a").key == "zs_detect_a"
+    assert zs.load_run(scenes, "zs_evaluate_a").task == "evaluate"
+
+
 def test_a_run_tells_how_its_field_came_to_be(scenes):
     report = zs.classify(
         scenes.limit(6),

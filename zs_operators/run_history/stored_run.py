@@ -226,6 +226,8 @@ def load_run(dataset: SampleCollection, key_or_label_field: str) -> StoredRun:
         for run in found
         if key_or_label_field in (run.label_field, run.record.get("semantic_field"))
     ]
+    if len(writers) > 1:  # an evaluation may have the name of a field as its key
+        writers = [run for run in writers if run.task != "evaluate"]
     if len(writers) > 1:
         # One that only added to the labels goes by its key
         writers = [run for run in writers if not marks.adds_attributes(run.record)] or writers
