@@ -15,13 +15,10 @@ from zs_operators import fields, labels, provenance
 from zs_operators.classifier import ClassPrediction, ClassScore, ZeroShotClassifier
 from zs_operators.embeddings import MODES
 from zs_operators.errors import InvalidInputError
+from zs_operators.guarded_writes import write_values
 from zs_operators.model_stores import image_store, text_store, with_stored_texts
 from zs_operators.proposals import load_proposer
-from zs_operators.rescoring import (
-    classification_document,
-    classifications_document,
-    write_values,
-)
+from zs_operators.rescoring import classification_document, classifications_document
 from zs_operators.shapes.dataset import OBJECT, SCENE, load_shapes_dataset
 
 NAMES = ["red circle", "blue star", "green square", "yellow triangle"]

@@ -50,6 +50,18 @@ class RunError(ZeroShotError):
     """A run ended without labelling any sample, or could not go on."""
 
 
+class BusyFieldError(RunError):
+    """Another run is writing to the field."""
+
+
+class DeletedError(RunError):
+    """Somebody deleted the dataset or the field while a run went on."""
+
+
+class DatabaseError(RunError):
+    """The database was away for too long; what was written is kept."""
+
+
 class MediaError(ZeroShotError):
     """One image cannot be read; ``outcome`` is the name recorded for its sample."""
 

@@ -136,6 +136,12 @@ def has_values(samples: SampleCollection, label_field: str) -> bool:
     return bool(samples._dataset.exists(label_field).limit(1).values("id"))
 
 
+def kind_of(samples: SampleCollection, label_field: str) -> str | None:
+    """The label class of a field, None if there is no such field."""
+    field = samples._dataset.get_field(label_field)
+    return None if field is None else _kind(field)
+
+
 def declare(
     samples: SampleCollection,
     label_field: str,

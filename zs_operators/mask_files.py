@@ -189,4 +189,5 @@ def _write_png(path: Path, values: np.ndarray, *, folders: int) -> None:
     data = io.BytesIO()
     Image.fromarray(values).save(data, "PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, data.getvalue())
+    # The lease of the field's run keeps others away
+    write_whole(path, data.getvalue(), alone=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zs_operators import fields, mask_files
-from zs_operators.targets import FieldTarget, unfiltered, writable
+from zs_operators.guarded_writes import FieldGuard, LeftAlone
+from zs_operators.targets import FieldTarget, unfiltered
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -62,6 +63,11 @@ class MaskTarget(FieldTarget):
         self._semantic_field = semantic_field
         self._mask_targets = dict(mask_targets or {})
         self._there: set[str] = set()
+        self._found: dict[str, MaskLabels] = {}
+
+    @property
+    def field_names(self) -> Sequence[str]:
+        return tuple(filter(None, (self.name, self._semantic_field)))
 
     def declare(self, description: str) -> None:
         import fiftyone as fo
@@ -86,26 +92,47 @@ class MaskTarget(FieldTarget):
         self._there = {one for one in ids if done.get(one)}
         return {one for one in ids if set(self._prompt_ids[one]) - set(done.get(one) or ())}
 
-    def write(self, labels: Mapping[str, MaskLabels | None]) -> None:
-        found = {sample_id: value for sample_id, value in labels.items() if value is not None}
-        keeping = self._keep(found)
+    def watch(self, ids: Sequence[str], marks: Sequence[str | None]) -> None:
+        super().watch(ids, marks)
+        name = self._semantic_field
+        if name is not None:
+            there: set[str] = set()
+            if self.samples._dataset.get_field(name) is not None:
+                there = set(unfiltered(self.samples, ids).exists(name).values("id"))
+            labelled = [one for one in ids if one in there]
+            self._guards[name] = FieldGuard(self.samples, name, labelled)
+
+    def prepare(self, labels: Mapping[str, MaskLabels | None]) -> dict[str, dict[str, Any]]:
+        self._found = {i: value for i, value in labels.items() if value is not None}
+        semantic_before = self._keep(self._found)
+        prepared = {}
         if self._semantic_field is not None:
-            self._write_semantic(labels, keeping)
-        super().write({i: value and value.detections for i, value in labels.items()})
-        for value in found.values():
-            if value.folder is not None:
+            # first, because the mark that says done is in the other field
+            prepared[self._semantic_field] = self._semantic(labels, semantic_before)
+        labels = {i: value and value.detections for i, value in labels.items()}
+        return {**prepared, **super().prepare(labels)}
+
+    def write(self, prepared: Mapping[str, Mapping[str, Any]]) -> LeftAlone:
+        left = super().write(prepared)
+        for sample_id, value in self._found.items():
+            if value.folder is not None and sample_id not in left.edited:
                 # only now: until the labels are written, the old ones show the old files
                 mask_files.remove_stale(value.folder, value.detections[fields.RUN_ATTRIBUTE])
+        return left
 
-    def _keep(self, found: Mapping[str, MaskLabels]) -> list[str]:
-        """Adds the masks of other prompts that this run has written before; samples with such."""
+    def _keep(self, found: Mapping[str, MaskLabels]) -> dict[str, Any]:
+        """Adds the masks of other prompts that this run has written before.
+
+        Returns:
+            the semantic masks of samples with such, by id
+        """
         ids = [one for one in found if one in self._there]
         if not ids:
-            return []
-        keeping = []
-        for sample_id, old in zip(
-            *unfiltered(self.samples, ids).values(["id", self.name]), strict=True
-        ):
+            return {}
+        wanted = [self.name, self._semantic_field or self.name]
+        columns = unfiltered(self.samples, ids).values(["id", *wanted])
+        semantic: dict[str, Any] = {}
+        for sample_id, old, classes in zip(*columns, strict=True):
             new = found.get(sample_id)
             mark = fields.RUN_ATTRIBUTE
             if old is None or new is None or old[mark] != new.detections[mark]:
@@ -115,20 +142,17 @@ class MaskTarget(FieldTarget):
             earlier = [one for one in old[PROMPT_IDS] or () if one not in again]
             new.detections["detections"][:0] = [one.to_mongo() for one in kept]
             new.detections[PROMPT_IDS] = [*earlier, *new.detections[PROMPT_IDS]]
-            if kept:
-                keeping.append(sample_id)
-        return keeping
+            if kept and self._semantic_field is not None:
+                semantic[sample_id] = classes
+        return semantic
 
-    def _write_semantic(
-        self, labels: Mapping[str, MaskLabels | None], keeping: Sequence[str]
-    ) -> None:
+    def _semantic(
+        self, labels: Mapping[str, MaskLabels | None], old: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """One mask of all classes a sample, on top of the old one where there is one."""
         import fiftyone as fo
         import fiftyone.core.utils as fou
 
-        old: dict[str, Any] = {}
-        if keeping:
-            view = unfiltered(self.samples, keeping)
-            old = dict(zip(*view.values(["id", self._semantic_field]), strict=True))
         documents: dict[str, Any] = {}
         for sample_id, value in labels.items():
             if value is None or value.semantic is None:
@@ -149,6 +173,4 @@ class MaskTarget(FieldTarget):
                 mask_files.write_classes(value.semantic_path, classes)
                 label.mask_path = str(value.semantic_path)
             documents[sample_id] = label.to_mongo()
-        writable(self.samples).set_values(
-            self._semantic_field, documents, key_field="id", validate=False
-        )
+        return documents

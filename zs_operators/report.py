@@ -14,7 +14,11 @@ NO_PROMPTS = "no_prompts"
 OUT_OF_MEMORY = "out_of_memory"
 MODEL_ERROR = "model_error"
 
-#: Outcomes of a sample that was processed as asked; every other outcome is a failure.
+DELETED = "deleted"
+EDITED = "edited"
+
+#: Outcomes of a sample that was processed as asked; besides these and failures there are those
+#: that somebody deleted or changed while the run went on, which are not written.
 SUCCESSES = (LABELED, REJECTED, NOTHING_FOUND, NO_PROMPTS)
 #: Outcomes of a sample that could not be processed; the reason is in the error field.
 FAILURES = (
@@ -136,3 +140,16 @@ class RunReport:
             lines.append(f"why {self.num_failed:,} failed: field {self.error_field!r}")
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
+
+
+def left_alone_warnings(counts: Mapping[str, int]) -> list[str]:
+    """What others did to samples of the run while it went on, one sentence each."""
+    found = []
+    if counts.get(DELETED):
+        found.append(f"{counts[DELETED]:,} samples were deleted while the run went on.")
+    if counts.get(EDITED):
+        found.append(
+            f"{counts[EDITED]:,} samples were labelled or changed by somebody else while the run "
+            "went on; theirs is kept."
+        )
+    return found

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +15,6 @@ from zs_operators.report import LABELED, REJECTED, Progress
 from zs_operators.runner import Run
 
 if TYPE_CHECKING:
-    from fiftyone.core.collections import SampleCollection
-
     from zs_operators.classifier import ClassPrediction
 
 #: Samples scored and written at a time, so that memory does not grow with their number
@@ -72,30 +69,25 @@ class RescoringRun(Run):
         return [row for row, _ in kept], [one for _, one in kept]
 
     def _write_stored(self, ids: Sequence[str], predictions: Sequence[ClassPrediction]) -> None:
-        started = time.perf_counter()
         self.task.reused += len(ids)
+        outcomes = {}
+        for one, prediction in zip(ids, predictions, strict=True):
+            is_labeled = prediction.rejected_by is None
+            kept = [score.label for score in prediction.kept] if is_labeled else ()
+            outcomes[one] = (LABELED if is_labeled else REJECTED, kept)
+            self.tally.add(self.task.scores(prediction))
         cleared = {one: None for one in ids if one in self.failed_before}
-        if cleared:
-            write_values(self.samples, fields.error_field(self.target.name), cleared)
+        self._store(lambda: self._prepare(ids, predictions), cleared, outcomes)
+
+    def _prepare(self, ids: Sequence[str], predictions: Sequence[ClassPrediction]) -> Any:
         classifier = self.task.classifier
         if self.samples._dataset._is_generated or classifier.options.store_logits:
             # FiftyOne itself knows how to pass these on to other collections, or to pack them
             pairs = zip(ids, predictions, strict=True)
-            self.target.write({i: self.task.label(p, self.signature)[0] for i, p in pairs})
-        else:
-            build = (
-                classifications_document if classifier.options.is_list else classification_document
-            )
-            reject_label = self.task.reject_label
-            documents = [build(one, self.signature, reject_label) for one in predictions]
-            write_values(self.samples, self.target.name, dict(zip(ids, documents, strict=True)))
-        for one in predictions:
-            self.tally.add(self.task.scores(one))
-            self.counts[LABELED if one.rejected_by is None else REJECTED] += 1
-        self.label_counts.update(
-            score.label for one in predictions if one.rejected_by is None for score in one.kept
-        )
-        self.seconds["write"] += time.perf_counter() - started
+            return self.target.prepare({i: self.task.label(p, self.signature)[0] for i, p in pairs})
+        build = classifications_document if classifier.options.is_list else classification_document
+        documents = [build(one, self.signature, self.task.reject_label) for one in predictions]
+        return {self.target.name: dict(zip(ids, documents, strict=True))}
 
 
 def image_keys(paths: Sequence[str]) -> list[bytes]:
@@ -135,25 +127,6 @@ def classifications_document(
         "rejected_by": prediction.rejected_by,
         fields.RUN_ATTRIBUTE: run,
     }
-
-
-def write_values(samples: SampleCollection, field: str, values: Mapping[str, Any]) -> None:
-    """Set a top-level field by sample id to values as the database holds them.
-
-    What ``set_values`` does in the end, without turning each value into an object and back:
-    samples in memory are reloaded, and ``last_modified_at`` is set.
-    """
-    from bson import ObjectId
-    from pymongo import UpdateOne
-
-    dataset = samples._dataset
-    name = dataset.get_field(field).db_field or field
-    now = datetime.now(timezone.utc)
-    operations = [
-        UpdateOne({"_id": ObjectId(one)}, {"$set": {name: value, "last_modified_at": now}})
-        for one, value in values.items()
-    ]
-    dataset._bulk_write(operations, ids=list(values))
 
 
 def _label_document(label: str | None, score: Any) -> dict[str, Any]:

@@ -10,16 +10,33 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zs_operators import fields, provenance, run_parameters
 from zs_operators.analysis.suspicions import CertaintyTally, findings_of_run
-from zs_operators.errors import FieldError, InvalidInputError, MediaError, RunError
+from zs_operators.errors import (
+    BusyFieldError,
+    DatabaseError,
+    DeletedError,
+    FieldError,
+    InvalidInputError,
+    MediaError,
+    RunError,
+)
+from zs_operators.field_access import FieldAccess
 from zs_operators.reading import read_ahead, validate_workers
-from zs_operators.report import LABELED, MODEL_ERROR, OUT_OF_MEMORY, Progress, RunReport
-from zs_operators.targets import writable
+from zs_operators.report import (
+    DELETED,
+    EDITED,
+    LABELED,
+    MODEL_ERROR,
+    OUT_OF_MEMORY,
+    Progress,
+    RunReport,
+    left_alone_warnings,
+)
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -94,6 +111,8 @@ class _Chunk:
 
     labels: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, str | None] = field(default_factory=dict)
+    #: outcome and class names by sample id
+    outcomes: dict[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
     since: float = field(default_factory=time.perf_counter)
 
     def __len__(self) -> int:
@@ -122,6 +141,7 @@ class Run:
 
     Raises:
         FieldError: if the field holds labels of other settings and may not be overwritten
+        BusyFieldError: if another run is writing to the field
     """
 
     def __init__(
@@ -153,7 +173,16 @@ class Run:
         self.failed_before: set[str] = set()
         self.state = provenance.RUNNING
         self.started = time.time()
-        self.todo_ids, self.todo_sources, self.total = self._select(sources)
+        self.todo_ids: list[str] = []
+        self.total = 0
+        self.access = FieldAccess(
+            samples, task.name, target, overwrite=options.overwrite, kept=self._kept
+        )
+        try:
+            self.access.patiently(lambda: self._select(sources))
+        except BaseException:
+            self.access.close()
+            raise
         self._scope = {"num_samples": self.total, **run_parameters.scope(samples)}
 
     @property
@@ -178,9 +207,15 @@ class Run:
         Raises:
             RunError: if every sample failed
             MediaError: of the first failed sample, with ``on_error="raise"``
+            DeletedError: if somebody deletes the dataset or the field
+            DatabaseError: if the database is away for too long; the same call continues
         """
+        with self.access:
+            return (yield from self._steps())
+
+    def _steps(self) -> Generator[Progress, None, RunReport]:
         described = {"task": self.task.name, "started": self.started, **self.record}
-        self.target.declare(provenance.describe(self.run_key, described))
+        self.access.declare(provenance.describe(self.run_key, described))
         self._save_record()
         begun = time.perf_counter()
         chunk = _Chunk()
@@ -200,6 +235,9 @@ class Run:
             self.state = provenance.COMPLETE
         except (GeneratorExit, KeyboardInterrupt):
             self.state = provenance.CANCELLED
+            raise
+        except (DatabaseError, DeletedError, BusyFieldError):
+            chunk = _Chunk()  # there is nowhere to write it
             raise
         finally:
             if self.state == provenance.RUNNING:
@@ -240,7 +278,12 @@ class Run:
             reused=getattr(self.task, "reused", 0),
             cancelled=self.state == provenance.CANCELLED,
             sanity=findings.short(),
-            warnings=(*self.warnings, *self.task.warnings, *findings.warnings()),
+            warnings=(
+                *self.warnings,
+                *self.task.warnings,
+                *left_alone_warnings(self.counts),
+                *findings.warnings(),
+            ),
         )
         return replace(report, error_field=self._error_field) if report.num_failed else report
 
@@ -248,8 +291,8 @@ class Run:
     def _error_field(self) -> str:
         return fields.error_field(self.target.name)
 
-    def _select(self, sources: Sequence[Any] | None) -> tuple[list[str], list[Any], int]:
-        """Ids and sources of the samples to process, and how many the collection has."""
+    def _select(self, sources: Sequence[Any] | None) -> None:
+        """Finds ids and sources of the samples to process, and how many the collection has."""
         ids, paths = self.samples.values(["id", "filepath"])
         sources = paths if sources is None else sources
         if self.samples._dataset.get_field(self._error_field) is not None:
@@ -258,17 +301,22 @@ class Run:
         marks = self.target.marks(ids)
         earlier = provenance.find(self.samples, self.task.name, self.target.run_name)
         same = earlier is not None and earlier.get("signature") == self.signature
+        lacking = self.target.incomplete(ids)
         if self.options.overwrite:
             unfinished = same and earlier.get("state") != provenance.COMPLETE
             done = self.signature if unfinished and self.options.resume else None
+            todo = [i for i, mark in enumerate(marks) if done is None or mark != done]
         else:
             self._refuse_foreign(earlier, same, marks)
-            done = self.signature
-        lacking = self.target.incomplete(ids)
-        todo = [
-            i for i, mark in enumerate(marks) if done is None or mark != done or ids[i] in lacking
-        ]
-        return [ids[i] for i in todo], [sources[i] for i in todo], len(ids)
+            todo = [i for i, mark in enumerate(marks) if mark is None]
+        if lacking:
+            todo = sorted({*todo, *(i for i, one in enumerate(ids) if one in lacking)})
+        self.todo_ids = [ids[i] for i in todo]
+        self.todo_sources = [sources[i] for i in todo]
+        self.total = len(ids)
+        self.target.watch(self.todo_ids, [marks[i] for i in todo])
+        if not self.options.overwrite:
+            self._warn_of_others(marks)
 
     def _refuse_foreign(
         self, earlier: dict[str, Any] | None, same: bool, marks: Sequence[str | None]
@@ -276,7 +324,7 @@ class Run:
         if not self.target.has_values():
             return
         foreign = sum(mark is not None and mark != self.signature for mark in marks)
-        if same and not foreign and (self.options.resume or not any(marks)):
+        if same and (self.options.resume or not any(marks)):
             return
         if earlier is None or foreign:
             what = f"{foreign or 'some'} labels that this run did not write"
@@ -288,6 +336,14 @@ class Run:
             f"Field {self.target.name!r} holds {what}: choose another name, or allow "
             "overwriting (overwrite=True)."
         )
+
+    def _warn_of_others(self, marks: Sequence[str | None]) -> None:
+        others = sum(mark is not None and mark != self.signature for mark in marks)
+        if others:
+            self.warnings.append(
+                f"{others:,} samples have labels in {self.target.name!r} that this run did not "
+                "write; they stay."
+            )
 
     def _results(self) -> Iterator[tuple[str, Any]]:
         """Yields ``(sample id, raw result or exception)``, every sample once."""
@@ -354,9 +410,7 @@ class Run:
             self.tally.add(self.task.scores(result))
         if sample_id in self.failed_before:
             chunk.errors[sample_id] = None
-        self.counts[outcome] += 1
-        if outcome == LABELED:
-            self.label_counts.update(names)
+        chunk.outcomes[sample_id] = outcome, names
         self.seconds["labels"] += time.perf_counter() - begun
 
     def _fail(self, chunk: _Chunk, sample_id: str, error: Exception) -> None:
@@ -365,20 +419,38 @@ class Run:
         outcome = outcome_of(error)
         chunk.labels[sample_id] = None
         chunk.errors[sample_id] = f"{outcome}: {str(error) or type(error).__name__}"
-        self.counts[outcome] += 1
+        chunk.outcomes[sample_id] = outcome, ()
 
     def _write(self, chunk: _Chunk) -> None:
-        if not len(chunk):
-            return
+        if len(chunk):
+            self._store(lambda: self.target.prepare(chunk.labels), chunk.errors, chunk.outcomes)
+
+    def _store(
+        self,
+        prepare: Callable[[], Any],
+        errors: Mapping[str, str | None],
+        outcomes: Mapping[str, tuple[str, Sequence[str]]],
+    ) -> None:
+        """Writes results and counts what came of them."""
         begun = time.perf_counter()
-        if any(chunk.errors.values()):
-            fields.declare_errors(self.samples, self.target.name)
-        if chunk.errors:
-            writable(self.samples).set_values(
-                self._error_field, chunk.errors, key_field="id", validate=False
-            )
-        self.target.write(chunk.labels)
+        left = self.access.write(prepare, errors)
+        for sample_id, (outcome, names) in outcomes.items():
+            if sample_id in left.deleted:
+                self.counts[DELETED] += 1
+            elif sample_id in left.edited:
+                self.counts[EDITED] += 1
+            else:
+                self.counts[outcome] += 1
+                if outcome == LABELED:
+                    self.label_counts.update(names)
         self.seconds["write"] += time.perf_counter() - begun
+
+    def _kept(self) -> str:
+        """For errors: what of the run is safe."""
+        if not self.total:
+            return ""
+        done = self.resumed + sum(self.counts.values())
+        return f"{done:,} of {self.total:,} samples are done in {self.target.name!r}, and kept."
 
     def _save_record(self) -> None:
         record = {
@@ -392,7 +464,7 @@ class Run:
             "report": self.report().to_dict(),
             "batch_size": self.budget.size,
         }
-        provenance.save(self.samples, self.task.name, self.target.run_name, record)
+        self.access.save(record)
 
     def _progress(self, stage: str, begun: float) -> Progress:
         done = sum(self.counts.values())

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zs_operators import fields
+from zs_operators.errors import DeletedError
+from zs_operators.guarded_writes import MAX_SELECTED, FieldGuard, LeftAlone, missing
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
     from fiftyone.core.labels import Label
-
-
-#: Samples that are picked by id; a run over more of them reads columns of the whole dataset.
-MAX_SELECTED = 10_000
 
 
 class Target(Protocol):
@@ -23,6 +21,17 @@ class Target(Protocol):
     name: str
     #: names the run; the field's name, unless another run has that
     run_name: str
+
+    @property
+    def field_names(self) -> Sequence[str]:
+        """The fields that are written, this run's alone while it lasts."""
+
+    def check(self, task: str, *, overwrite: bool) -> None:
+        """Refuses a field that became unusable since the arguments were checked.
+
+        Raises:
+            FieldError: if it may not be written
+        """
 
     def declare(self, description: str) -> None:
         """Adds what will be written to the schema."""
@@ -36,8 +45,14 @@ class Target(Protocol):
     def has_values(self) -> bool:
         """Whether any sample of the whole dataset has a result here."""
 
-    def write(self, labels: Mapping[str, Any]) -> None:
-        """Writes results by sample id, value and mark in one update per document."""
+    def watch(self, ids: Sequence[str], marks: Sequence[str | None]) -> None:
+        """From now on, nobody else's changes to these samples' results are written over."""
+
+    def prepare(self, labels: Mapping[str, Any]) -> Any:
+        """Results by sample id as :meth:`write` takes them."""
+
+    def write(self, prepared: Any) -> LeftAlone:
+        """Writes value and mark in one update per document; done twice, it does the same."""
 
 
 class FieldTarget:
@@ -53,6 +68,18 @@ class FieldTarget:
         self.samples = samples
         self.name = self.run_name = label_field
         self.label_type = label_type
+        self._known = fields.kind_of(samples, label_field)
+        self._guards: dict[str, FieldGuard] = {}
+
+    @property
+    def field_names(self) -> Sequence[str]:
+        return (self.name,)
+
+    def check(self, task: str, *, overwrite: bool) -> None:
+        if fields.kind_of(self.samples, self.name) != self._known:
+            fields.check_label_field(
+                self.samples, self.name, task, overwrite=overwrite, label_type=self.label_type
+            )
 
     def declare(self, description: str) -> None:
         fields.declare(self.samples, self.name, self.label_type, description)
@@ -75,8 +102,30 @@ class FieldTarget:
         exists = self.samples._dataset.get_field(self.name) is not None
         return exists and fields.has_values(self.samples, self.name)
 
-    def write(self, labels: Mapping[str, Label | None]) -> None:
-        writable(self.samples).set_values(self.name, labels, key_field="id", validate=False)
+    def watch(self, ids: Sequence[str], marks: Sequence[str | None]) -> None:
+        labelled = [one for one, mark in zip(ids, marks, strict=True) if mark is not None]
+        self._guards[self.name] = FieldGuard(self.samples, self.name, labelled)
+
+    def prepare(
+        self, labels: Mapping[str, Label | dict[str, Any] | None]
+    ) -> dict[str, dict[str, Any]]:
+        """Values by field and sample id; as the database holds them, where we write ourselves."""
+        if self.samples._dataset._is_generated:
+            return {self.name: dict(labels)}
+        to_document = self.samples._dataset.get_field(self.name).to_mongo
+        documents = {i: None if one is None else to_document(one) for i, one in labels.items()}
+        return {self.name: documents}
+
+    def write(self, prepared: Mapping[str, Mapping[str, Any]]) -> LeftAlone:
+        left = LeftAlone()
+        for name, documents in prepared.items():
+            if self.samples._dataset._is_generated:
+                # Only FiftyOne knows how to pass these on to where they come from
+                self.samples.set_values(name, documents, key_field="id", validate=False)
+                left |= LeftAlone(deleted=missing(self.samples, list(documents)))
+            else:
+                left |= self._guards[name].write(documents)
+        return left
 
 
 class NamedBoxesTarget(FieldTarget):
@@ -106,7 +155,7 @@ class NamedBoxesTarget(FieldTarget):
         self._named = {one for one in ids if named.get(one)}
         return {one for one in ids if set(self._source_ids[one]) - set(named.get(one) or ())}
 
-    def write(self, labels: Mapping[str, Label | None]) -> None:
+    def prepare(self, labels: Mapping[str, Label | None]) -> dict[str, dict[str, Any]]:
         named = [one for one in labels if one in self._named]
         there = unfiltered(self.samples, named).values(["id", self.name]) if named else ((), ())
         for sample_id, old in zip(*there, strict=True):
@@ -116,7 +165,7 @@ class NamedBoxesTarget(FieldTarget):
             again = {label.source_id for label in new.detections}
             kept = [label for label in old.detections if label.source_id not in again]
             new.detections = [*kept, *new.detections]
-        super().write(labels)
+        return super().prepare(labels)
 
 
 #: Attributes that a run adds to existing labels, and their types.
@@ -156,6 +205,14 @@ class SourceTarget:
         self._path = label_path
         self._label_ids = label_ids
 
+    @property
+    def field_names(self) -> Sequence[str]:
+        return (self.name,)
+
+    def check(self, task: str, *, overwrite: bool) -> None:
+        if self.samples._dataset.get_field(self.name) is None:
+            raise DeletedError(f"Field {self.name!r}, whose labels were to be named, is gone.")
+
     def declare(self, description: str) -> None:
         import fiftyone as fo
 
@@ -191,17 +248,24 @@ class SourceTarget:
             view = dataset.match(F(self._path).filter(has_mark).length() > 0)
         return bool(view.limit(1).values("id"))
 
-    def write(self, labels: Mapping[str, Mapping[str, Mapping[str, Any]] | None]) -> None:
+    def watch(self, ids: Sequence[str], marks: Sequence[str | None]) -> None:
+        """Not needed: attributes that only runs write, of labels that are found by their ids."""
+
+    def prepare(self, labels: Mapping[str, Any]) -> Mapping[str, Any]:
+        return labels
+
+    def write(self, prepared: Mapping[str, Mapping[str, Mapping[str, Any]] | None]) -> LeftAlone:
         """Writes ``{sample id: {label id: {attribute: value}}}``, the mark last."""
         target = writable(self.samples)
         for attribute in SOURCE_ATTRIBUTES:
             values = [
                 {"sample_id": sample_id, "label_id": label_id, "value": values.get(attribute)}
-                for sample_id, found in labels.items()
+                for sample_id, found in prepared.items()
                 for label_id, values in (found or {}).items()
             ]
             if values:
                 target.set_label_values(f"{self._path}.{attribute}", values, validate=False)
+        return LeftAlone(deleted=missing(self.samples, list(prepared)))
 
 
 def _common_mark(marks: Sequence[str | None] | None, own: Sequence[str]) -> str | None:

@@ -13,6 +13,7 @@ from zs_operators.fields import error_field
 from zs_operators.report import FAILURES
 from zs_operators.run_history import marks
 from zs_operators.run_history.stored_run import StoredRun, check_run, evaluation_key
+from zs_operators.run_lease import check_free
 from zs_operators.targets import SOURCE_ATTRIBUTES
 
 if TYPE_CHECKING:
@@ -66,8 +67,14 @@ def delete_run(run: StoredRun, fields: bool = False) -> DeletedRun:
 
     Returns:
         what was deleted
+
+    Raises:
+        BusyFieldError: if the run still goes on
     """
     dataset = check_run(run).dataset
+    if run.task != "evaluate":
+        names = (run.record.get("label_field"), run.record.get("semantic_field"))
+        check_free(dataset, list(filter(None, names)))
     evaluation = None
     gone: list[str] = []
     kept: list[str] = []

@@ -1,0 +1,188 @@
+"""Writes by sample id that leave alone what a person changed while a run went on.
+
+Where a sample had no value, the write itself asks for that, in one update. Where it had one that
+may be replaced, its fingerprint is remembered, and a write takes place only if the value is still
+that one and nothing else happened to the sample since it was looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from fiftyone.core.collections import SampleCollection
+
+#: More samples than these are not named one by one; the whole column is read.
+MAX_SELECTED = 10_000
+
+#: Other changes to a sample that a write waits out, such as those of a run on another field.
+MAX_LOOKS = 20
+
+
+class LeftAlone(NamedTuple):
+    """Ids of samples that were not written: gone, or changed by somebody else."""
+
+    deleted: frozenset[str] = frozenset()
+    edited: frozenset[str] = frozenset()
+
+    def __or__(self, other: LeftAlone) -> LeftAlone:  # type: ignore[override]
+        deleted = self.deleted | other.deleted
+        return LeftAlone(deleted, (self.edited | other.edited) - deleted)
+
+
+class FieldGuard:
+    """Writes to a top-level field where it holds what it held when the guard was made.
+
+    Args:
+        samples: the dataset or view; not one that FiftyOne generated
+        field: its name
+        with_values: ids of the samples that may have a value now; the others have none
+    """
+
+    def __init__(
+        self, samples: SampleCollection, field: str, with_values: Sequence[str] = ()
+    ) -> None:
+        self._dataset = samples._dataset
+        self._field = field
+        self._before = dict(self._fingerprints(with_values)) if with_values else {}
+
+    def write(self, documents: Mapping[str, Any]) -> LeftAlone:
+        """Sets the field to values as the database holds them; done twice, it does the same."""
+        fresh = {i: value for i, value in documents.items() if i not in self._before}
+        waiting = {i: value for i, value in documents.items() if i in self._before}
+        is_empty = {self._db_field: None}
+        nothing = dict.fromkeys(fresh, is_empty)
+        left = write_values(self._dataset, self._field, fresh, guards=nothing)
+        edited: set[str] = set()
+        for _ in range(MAX_LOOKS):
+            if not waiting:
+                break
+            guards = self._unchanged(waiting)
+            edited |= waiting.keys() - guards.keys()
+            tried = {one: waiting[one] for one in guards}
+            found = write_values(self._dataset, self._field, tried, guards=guards)
+            left |= LeftAlone(deleted=found.deleted)
+            waiting = {one: tried[one] for one in found.edited}
+        edited |= waiting.keys()
+        return left | self._not_ours({one: documents[one] for one in edited})
+
+    @property
+    def _db_field(self) -> str:
+        return self._dataset.get_field(self._field).db_field or self._field
+
+    def _unchanged(self, ids: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """For samples whose value is that of before: what they must still be at the write."""
+        seen = _modified(self._dataset, ids)
+        return {
+            one: {"last_modified_at": seen[one]}
+            for one, fingerprint in self._fingerprints(list(ids))
+            if one in seen and fingerprint == self._before[one]
+        }
+
+    def _not_ours(self, documents: Mapping[str, Any]) -> LeftAlone:
+        return left_alone(self._dataset, self._field, documents) if documents else LeftAlone()
+
+    def _fingerprints(self, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
+        """``(id, hash)`` of the field as stored; that of nothing where there is no value."""
+        where = {"_id": {"$in": _object_ids(ids)}} if len(ids) <= MAX_SELECTED else {}
+        wanted = set(ids) if not where else None
+        batches = self._dataset._sample_collection.find_raw_batches(where, {self._db_field: True})
+        for batch in batches:
+            for sample_id, rest in _split(batch):
+                if wanted is None or sample_id in wanted:
+                    yield sample_id, hash(rest)
+
+
+def write_values(
+    samples: SampleCollection,
+    field: str,
+    values: Mapping[str, Any],
+    *,
+    guards: Mapping[str, Mapping[str, Any]] | None = None,
+) -> LeftAlone:
+    """Set a top-level field by sample id to values as the database holds them.
+
+    What ``set_values`` does in the end, without turning each value into an object and back:
+    samples in memory are reloaded, and ``last_modified_at`` is set.
+
+    Args:
+        samples: the dataset or view
+        field: its name
+        values: by sample id
+        guards (None): what else must be true of a sample, as a query by sample id
+
+    Returns:
+        samples of which it was not true, and which do not hold the value already
+    """
+    import fiftyone as fo
+    import fiftyone.core.odm as foo
+    from bson import ObjectId
+    from pymongo import UpdateOne
+
+    if not values:
+        return LeftAlone()
+    dataset = samples._dataset
+    name = dataset.get_field(field).db_field or field
+    now = datetime.now(timezone.utc)
+    guards = guards or {}
+    operations = [
+        UpdateOne(
+            {"_id": ObjectId(one), **guards.get(one, {})},
+            {"$set": {name: value, "last_modified_at": now}},
+        )
+        for one, value in values.items()
+    ]
+    results = foo.bulk_write(operations, dataset._sample_collection)
+    fo.Sample._reload_docs(dataset._sample_collection_name, sample_ids=list(values))
+    if sum(result.matched_count for result in results) == len(values):
+        return LeftAlone()
+    return left_alone(samples, field, values)
+
+
+def left_alone(samples: SampleCollection, field: str, values: Mapping[str, Any]) -> LeftAlone:
+    """Which samples do not hold these values: after a lost answer, some hold them already."""
+    import bson
+
+    dataset = samples._dataset
+    name = dataset.get_field(field).db_field or field
+    where = {"_id": {"$in": _object_ids(values)}}
+    found = {str(one["_id"]): one for one in dataset._sample_collection.find(where, {name: True})}
+    edited = {
+        one
+        for one, document in found.items()
+        if bson.encode({"": document.get(name)}) != bson.encode({"": values[one]})
+    }
+    return LeftAlone(frozenset(values.keys() - found.keys()), frozenset(edited))
+
+
+def missing(samples: SampleCollection, ids: Sequence[str]) -> frozenset[str]:
+    """Samples that are not there any more."""
+    where = {"_id": {"$in": _object_ids(ids)}}
+    found = samples._dataset._sample_collection.find(where, {"_id": True})
+    return frozenset(set(ids) - {str(one["_id"]) for one in found})
+
+
+def _modified(samples: SampleCollection, ids: Mapping[str, Any]) -> dict[str, datetime | None]:
+    where = {"_id": {"$in": _object_ids(ids)}}
+    found = samples._dataset._sample_collection.find(where, {"last_modified_at": True})
+    return {str(one["_id"]): one.get("last_modified_at") for one in found}
+
+
+def _object_ids(ids: Any) -> list[Any]:
+    from bson import ObjectId
+
+    return [ObjectId(one) for one in ids]
+
+
+def _split(batch: bytes) -> Iterator[tuple[str, bytes]]:
+    """Sample id and all else of the documents in a batch; MongoDB puts ``_id`` first.
+
+    A document is its length (4 bytes), ``\\x07_id\\0`` (5 bytes), 12 bytes of id, the rest.
+    """
+    start = 0
+    while start < len(batch):
+        end = start + int.from_bytes(batch[start : start + 4], "little")
+        yield batch[start + 9 : start + 21].hex(), batch[start + 21 : end]
+        start = end
