@@ -61,9 +61,9 @@ class Standing:
         names = {one["name"] for one in found[self._ids[-1]].get("sample_fields") or ()}
         for one in sorted(self._fields - names):
             raise DeletedError(
-                f"Field {one!r} of dataset {self._name!r} was deleted or renamed while the run went "
-                "on: nothing more is written. Make the same call again to label it from the start, "
-                "or under the new name."
+                f"Field {one!r} of dataset {self._name!r} was deleted or renamed while the run "
+                "went on: nothing more is written. Make the same call again to label it from the "
+                "start, or under the new name."
             )
 
 
