@@ -24,6 +24,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import stat
 import sys
 from contextlib import contextmanager
@@ -78,6 +79,14 @@ _PLUGINS = (
 )
 _FORMATS = tuple(plugin.format for plugin in _PLUGINS if plugin.format in Image.OPEN)
 
+# FiftyOne makes a path of what it takes for one, and of two slashes one
+_ADDRESS = re.compile(r"://|(?<!\w)(?:https?|ftp|s3|gs|hf):/")
+# Pillow reads these into memory whole, and a file may claim to be of any length
+_READ_WHOLE = ("WEBP", "AVIF")
+_MAX_BYTES_READ_WHOLE = 2**30
+# Some of Pillow's readers skip what they do not know, however much of it there is
+_MAX_READS = 1_000_000
+_MAX_BYTES_A_PIXEL = 16
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -142,6 +151,9 @@ def read_image(
     with _opened(source) as (file, name):
         image = _identify(file, name)
         _check_size(image, name, max_pixels)
+        if isinstance(image.fp, _BoundedFile):
+            pixels_and_more = image.width * image.height + 2**20
+            image.fp.bytes_left = _MAX_BYTES_A_PIXEL * pixels_and_more
         width_px, height_px, orientation = _upright_size(image)
         if reduce_to_px is not None and min(image.size) >= 4 * reduce_to_px:
             # Only JPEG does anything here; Pillow never goes below the size asked for.
@@ -206,11 +218,9 @@ def _opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
 
 
 def _open_error(error: Exception, name: str) -> Exception:
-    if "://" in name:
-        shown = without_secrets(name)
-        return MissingMediaError(
-            f"{shown} is a remote address; download it and use the local path"
-        )
+    name = without_secrets(name)
+    if _ADDRESS.search(name):
+        return MissingMediaError(f"{name} is a remote address; download it and use the local path")
     if isinstance(error, ValueError):
         return MissingMediaError(f"{name} is not a valid path ({error}); correct the filepath")
     if isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -220,6 +230,26 @@ def _open_error(error: Exception, name: str) -> Exception:
     if isinstance(error, PermissionError):
         return UnreadableMediaError(f"{name} may not be read (permission denied); chmod +r it")
     return UnreadableMediaError(f"{name} could not be read: {error.strerror or error}")
+
+
+class _BoundedFile:
+    """A file that does not let a decoder read for ever."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.reads_left = _MAX_READS
+        self.bytes_left = _MAX_BYTES_READ_WHOLE
+
+    def read(self, size: int = -1) -> bytes:
+        if self.reads_left <= 0 or self.bytes_left <= 0:
+            raise ValueError("no end in sight")
+        data = self._file.read(size)
+        self.reads_left -= 1
+        self.bytes_left -= len(data)
+        return data
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
 
 
 def _identify(file: BinaryIO, name: str) -> Image.Image:
@@ -234,9 +264,11 @@ def _identify(file: BinaryIO, name: str) -> Image.Image:
                 continue
             if isinstance(accepted, str):
                 raise UnsupportedMediaError(f"{name}: {accepted}; convert it to PNG or JPEG")
+            if format_ in _READ_WHOLE and file.seek(0, os.SEEK_END) > _MAX_BYTES_READ_WHOLE:
+                raise MediaTooLargeError(f"{name} has {file.tell():,} bytes; shrink or tile it")
             file.seek(0)
             try:
-                return factory(file, "")
+                return factory(_BoundedFile(file), "")
             except Image.DecompressionBombError as error:
                 raise _bomb_error(error, name) from error
             except MemoryError as error:
@@ -314,6 +346,8 @@ def _fast_jpeg(image: Image.Image, file: BinaryIO, orientation: int) -> np.ndarr
         return None
     import torch
 
+    if file.seek(0, os.SEEK_END) > _MAX_BYTES_READ_WHOLE:
+        return None
     file.seek(0)
     try:
         data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
@@ -335,7 +369,7 @@ def _salvage(
         if image.format in ("JPEG", "MPO"):
             # An early end-of-image marker makes libjpeg fill the rest, progressive scans included.
             file.seek(0)
-            image.fp = io.BytesIO(file.read() + b"\xff\xd9")
+            image.fp = io.BytesIO(file.read(_MAX_BYTES_READ_WHOLE) + b"\xff\xd9")
         else:
             # Rows decoded before the failure are in place; no tiles left means nothing to load.
             image.tile = []
