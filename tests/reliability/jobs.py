@@ -114,9 +114,10 @@ def labels(*, dataset, field=FIELD):
     import fiftyone as fo
     from fiftyone.core.odm import get_db_conn
 
-    from zs_operators import provenance
+    from zs_operators import dataset_state, provenance
 
     samples = fo.load_dataset(dataset)
+    dataset_state.refresh(samples)
     documents = {str(one["_id"]): one for one in samples._sample_collection.find({})}
     record = provenance.records(samples)
     return {
@@ -134,7 +135,7 @@ def broken_blocks(*, path):
 
     with open(path, "rb") as file:
         header = _HEADER.unpack(file.read(_HEADER.size))
-    shard = Shard(Path(path), Layout(*header[3:7]))
+    shard = Shard(path, Layout(*header[3:7]))
     assert shard.blocks
     assert shard.end == os.path.getsize(path)
     return sum(not block.is_intact for block in shard.blocks)

@@ -14,6 +14,7 @@ from collections import Counter
 
 import pytest
 
+from tests.reliability import jobs
 from tests.reliability.workers import wait_until
 
 KILLS = int(os.environ.get("ZS_TEST_KILLS", "3"))
@@ -90,7 +91,7 @@ class Story:
         return time.monotonic()
 
     def left(self):
-        found = self.workers.do("labels", dataset=self.dataset, field=self.field)
+        found = jobs.labels(dataset=self.dataset, field=self.field)
         return found["labels"], found["errors"], found
 
     def noted(self, word):
@@ -144,7 +145,7 @@ def check_store(story):
     paths = list(story.folder.glob("store/embeddings/*/*.emb"))
     assert bool(paths) == (story.options.get("embeddings") == "reuse" and story.task != "segment")
     for path in paths:
-        assert story.workers.do("broken_blocks", path=str(path)) == 0
+        assert jobs.broken_blocks(path=path) == 0
 
 
 @pytest.mark.parametrize(("task", "options", "where", "n"), PLACES)

@@ -9,6 +9,7 @@ import time
 import fiftyone as fo
 import pytest
 
+from tests.reliability import jobs
 from tests.reliability.test_kills import same
 from tests.reliability.workers import wait_until
 from zs_operators import run_lease
@@ -46,11 +47,11 @@ def test_two_runs_on_fields_of_their_own(workers, name):
     for one in both:
         assert sum(one.result()["report"]["counts"].values()) == NUM_SCENES
     for task in ("classify", "detect", "segment"):
-        found = workers.do("labels", dataset=name, field=task)
+        found = jobs.labels(dataset=name, field=task)
         assert found["declared"]
         assert found["records"][f"zs_{task}_{task}"] == "complete"
         workers.do("run", task=task, dataset=name, field=f"{task}_alone")
-        alone = workers.do("labels", dataset=name, field=f"{task}_alone")
+        alone = jobs.labels(dataset=name, field=f"{task}_alone")
         same(found["labels"], alone["labels"])
 
 
@@ -80,7 +81,7 @@ def test_a_suspended_run_that_lost_its_field_writes_no_more(workers, name, begin
     first.send(signal.SIGSTOP)
     wait_until(lambda: run_lease._read(lease_of(name))["silent_s"] > 0.6)
     second = workers.do("run", task="classify", dataset=name, stale_s=0.5)["report"]
-    before = workers.do("labels", dataset=name)
+    before = jobs.labels(dataset=name)
     first.open_gate()
     first.send(signal.SIGCONT)
     lost = first.result()
@@ -88,7 +89,7 @@ def test_a_suspended_run_that_lost_its_field_writes_no_more(workers, name, begin
     assert 0 < second["resumed"] < NUM_SCENES
     assert lost["error"] == "BusyFieldError"
     assert "suspended" in lost["message"]
-    assert workers.do("labels", dataset=name) == before
+    assert jobs.labels(dataset=name) == before
 
 
 def test_runs_that_begin_together_lose_no_field(workers, name):
@@ -178,7 +179,7 @@ def test_a_field_that_is_deleted_meanwhile(workers, name, begin):
     assert "'found'" in found["message"]
     stored = dataset._sample_collection.find({}, {"found": True})
     assert not any(one.get("found") for one in stored)
-    assert workers.do("labels", dataset=name)["records"] == {"zs_classify_found": "failed"}
+    assert jobs.labels(dataset=name)["records"] == {"zs_classify_found": "failed"}
     report = workers.do("run", task="classify", dataset=name)["report"]
     assert report["counts"] == {"labeled": NUM_SCENES}
 
@@ -206,7 +207,7 @@ def test_a_record_that_somebody_deletes_meanwhile_comes_back(workers, name, begi
     dataset.delete_run("zs_classify_found")
     first.open_gate()
     first.result()
-    assert workers.do("labels", dataset=name)["records"] == {"zs_classify_found": "complete"}
+    assert jobs.labels(dataset=name)["records"] == {"zs_classify_found": "complete"}
 
 
 @pytest.fixture

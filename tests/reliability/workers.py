@@ -122,16 +122,21 @@ def _serve() -> None:
     torch.set_num_threads(1)  # threads do not survive a fork
     jobs.models()
     assert fiftyone.core.odm.database._client is None
+    working = set()
     for line in sys.stdin:
         order = json.loads(line)
         if "wait" in order:
             answer = os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1])
+            working.discard(order["wait"])
         else:
             answer = os.fork()
             if not answer:
                 _work(order)
+            working.add(answer)
         sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()
+    for pid in working:  # of a test that failed
+        os.kill(pid, signal.SIGKILL)
 
 
 def _work(order) -> None:
