@@ -44,7 +44,10 @@ class ColourModel:
         assert batch.dtype == torch.uint8
         return F.normalize(batch.float().mean(dim=(2, 3)) - 99.5, dim=1)
 
-    def class_vectors(self, vocabulary):
+    def text_budget(self):
+        return None
+
+    def class_vectors(self, vocabulary, budget=None):
         pure = {"red": [1, 0, 0], "green": [0, 1, 0], "blue": [0, 0, 1], "grey": [-1, -1, -1]}
         return F.normalize(
             torch.tensor([pure[name] for name in vocabulary.columns], dtype=torch.float32), dim=1
@@ -60,7 +63,10 @@ class Planted:
         self.boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
         self.objectness = torch.ones(len(self.boxes)) if objectness is None else objectness
 
-    def propose(self, images):
+    def budget(self):
+        return None
+
+    def propose(self, images, budget=None):
         return [Proposals(self.boxes, torch.as_tensor(self.objectness)) for _ in images]
 
 

@@ -197,6 +197,25 @@ class TestBatchBudget:
         results = BatchBudget(2).run(fn, [1, 2])
         assert all(result is None for *_, result in results)
 
+    def test_it_says_what_it_settled_on(self):
+        budget = BatchBudget(16, what="prompts", grow_after=3)
+        assert budget.warning is None
+        budget.run(FakeModel(3), torch.arange(3))
+        assert budget.warning is None
+        model = FakeModel(8)
+        budget.run(model, torch.arange(16))
+        assert budget.warning == (
+            "Memory ran out once; went on with 8 instead of 16 prompts at once."
+        )
+        model.limit = 2
+        budget.run(model, torch.arange(8))
+        assert budget.warning == (
+            "Memory ran out 3 times; went on with 2 instead of 16 prompts at once."
+        )
+        model.limit = 16
+        budget.run(model, torch.arange(400))
+        assert budget.warning == "Memory ran out 3 times; later 16 prompts at once fitted again."
+
     def test_nothing_to_do(self):
         assert BatchBudget(4).run(FakeModel(1), []) == []
 

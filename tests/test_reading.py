@@ -4,12 +4,13 @@ import subprocess
 import sys
 import threading
 import time
+from typing import ClassVar
 
 import pytest
 
 from zs_operators import reader_threads
 from zs_operators.errors import InvalidInputError, RunError, UnreadableMediaError
-from zs_operators.reading import read_ahead, validate_workers
+from zs_operators.reading import ReadAhead, read_ahead, validate_workers
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])
@@ -51,6 +52,74 @@ def test_no_more_than_ahead_items_are_alive():
 
     # The consumer holds one item while five more may be loaded
     assert state["most"] <= 6
+
+
+class Blob:
+    """A result of some bytes that counts how many of its kind there are."""
+
+    nbytes = 10_000_000
+    alive: ClassVar[set[int]] = set()
+
+    def __init__(self):
+        self.alive.add(id(self))
+
+    def __del__(self):
+        self.alive.discard(id(self))
+
+
+@pytest.mark.parametrize(("max_bytes", "waiting"), [(25_000_000, 3), (1, 1), (10**9, 16)])
+def test_large_results_lower_the_number_read_ahead_though_never_below_one(max_bytes, waiting):
+    workers, most, indices = 2, 0, []
+    reader = ReadAhead(range(40), lambda n: Blob(), workers=workers, ahead=16, max_bytes=max_bytes)
+    for index, _ in reader:
+        indices.append(index)
+        time.sleep(0.003)  # the threads go as far as they may
+        most = max(most, len(Blob.alive))
+
+    assert indices == list(range(40))
+    # besides those that wait: one in each thread, and the consumer's
+    assert most <= waiting + workers + 1
+    assert most >= min(waiting, 16)
+    assert reader.budget.warning is None
+
+
+def test_after_memory_ran_out_nothing_waits_and_fewer_are_read_ahead():
+    failing, log = {7}, []
+
+    def load(n):
+        log.append(n)
+        if n in failing:
+            failing.discard(n)
+            return MemoryError()
+        return Blob()
+
+    reader = ReadAhead(range(200), load, workers=3, ahead=8)
+    indices = []
+    for index, item in reader:
+        if isinstance(item, MemoryError):
+            item = None
+            time.sleep(0.02)
+            assert len(Blob.alive) > 3
+            item = reader.again(index)
+            assert len(Blob.alive) == 1
+            assert reader.budget.size == 4
+        assert isinstance(item, Blob)
+        indices.append(index)
+
+    assert indices == list(range(200))
+    assert log.count(7) == 2
+    assert log.count(9) == 2  # it had been read, and was dropped
+    assert reader.budget.size == 8  # it grew back
+    assert reader.budget.warning.startswith("Memory ran out once")
+
+
+def test_memory_that_runs_out_in_the_calling_thread():
+    results = iter([1, MemoryError(), 3, 4])
+    reader = ReadAhead(range(3), lambda n: next(results), workers=0, ahead=4)
+    found = [
+        reader.again(index) if isinstance(item, MemoryError) else item for index, item in reader
+    ]
+    assert found == [1, 3, 4]
 
 
 def test_closing_stops_reading():

@@ -42,7 +42,10 @@ class Words:
         "grey": [-1, -1, -1],
     }
 
-    def class_vectors(self, vocabulary):
+    def text_budget(self):
+        return None
+
+    def class_vectors(self, vocabulary, budget=None):
         embeddings = [self.texts[prompt.text] for prompt in vocabulary.prompts()]
         vectors = vocabulary.prompt_vectors()
         return class_vectors(
@@ -207,7 +210,10 @@ BOXES = [[10.0, 10.0, 50.0, 60.0], [80.0, 20.0, 130.0, 70.0], [140.0, 60.0, 190.
 class Planted:
     reduce_to_px = 16
 
-    def propose(self, images):
+    def budget(self):
+        return None
+
+    def propose(self, images, budget=None):
         return [Proposals(torch.tensor(BOXES), torch.tensor([0.9, 0.8, 0.5])) for _ in images]
 
 

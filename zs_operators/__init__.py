@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         save_vocabulary,
     )
     from zs_operators.segmentation import iter_segment, segment
+    from zs_operators.stopping import stop_run
     from zs_operators.thresholds import apply_thresholds, sweep_thresholds
     from zs_operators.vocabulary import PromptRow, Vocabulary
     from zs_operators.weights import models, plan_weights
@@ -142,6 +143,7 @@ _HOMES = {
     "score_mistakenness": "analysis",
     "score_uniqueness": "analysis",
     "segment": "segmentation",
+    "stop_run": "stopping",
     "sweep_thresholds": "thresholds",
     "tag_for_review": "analysis",
     "take_over": "embedding_index",
@@ -219,6 +221,7 @@ __all__ = [
     "score_mistakenness",
     "score_uniqueness",
     "segment",
+    "stop_run",
     "sweep_thresholds",
     "tag_for_review",
     "take_over",

@@ -59,6 +59,7 @@ class ClassifyTask:
         self.store = store
         self.reused = 0
         self.num_classes = len(classifier.vocabulary.labels)
+        self.budgets = classifier.budgets
 
     @property
     def warnings(self) -> Sequence[str]:

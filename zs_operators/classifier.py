@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from zs_operators.clip import ClipModel
+    from zs_operators.device import BatchBudget
     from zs_operators.heads.head import Head
     from zs_operators.scoring import Decisions, Scores
     from zs_operators.vocabulary import Vocabulary
@@ -138,9 +139,15 @@ class ZeroShotClassifier:
         self.vocabulary = vocabulary
         self.options = options or ClassifyOptions()
         self.head = None if head is None else head.fitted_to(clip, vocabulary)
-        self.vectors = clip.class_vectors(vocabulary)
+        self._text_budget = clip.text_budget()
+        self.vectors = clip.class_vectors(vocabulary, budget=self._text_budget)
         # Options that do not fit the vocabulary or the model are refused now, not mid-run
         self.predict_embeddings(self.vectors[:1])
+
+    @property
+    def budgets(self) -> list[BatchBudget]:
+        """Of what is done in parts besides images, each of which may run out of memory."""
+        return [self._text_budget]
 
     def load(self, source: str | bytes) -> torch.Tensor:
         """Reads and preprocesses one image; (3, S, S) uint8. Safe to call from many threads."""

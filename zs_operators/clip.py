@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from zs_operators import scoring
 from zs_operators.clip_loading import LoadedClip, load_parts
-from zs_operators.device import resolve_device, resolve_precision, torch_dtype
+from zs_operators.device import BatchBudget, resolve_device, resolve_precision, torch_dtype
 from zs_operators.errors import InvalidInputError
 from zs_operators.fused_resnet import fuse_activations
 from zs_operators.weights import DEFAULT_CLIP, WeightsPlan, plan_weights
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TEXT_BATCH_SIZE = 128
+_MOST_TEXTS = 2**20
 _CLASSES_A_BATCH = 10  # of open_clip.build_zero_shot_classifier
 _LENGTH_STEP = 16  # tokens; see ClipModel.encode_texts
 
@@ -199,6 +200,7 @@ class ClipModel:
         batch_size: int = _TEXT_BATCH_SIZE,
         *,
         slice_padding: bool = True,
+        budget: BatchBudget | None = None,
     ) -> torch.Tensor:
         """Embed prompts.
 
@@ -213,6 +215,7 @@ class ClipModel:
             texts: P prompts; those longer than the context are cut, see :meth:`too_long`
             batch_size (128): prompts a forward pass
             slice_padding (True): False encodes whole contexts
+            budget (None): that of earlier calls, which knows how many fit
 
         Returns:
             (P, D) float32 on the CPU, rows of unit length
@@ -222,15 +225,20 @@ class ClipModel:
         if len(texts) == 0:
             return torch.empty(0, self.dim)
         tokens = self.tokenizer(list(texts))
-        parts = []
+        budget = budget or self.text_budget()
+
+        def encode(chunk: torch.Tensor) -> torch.Tensor:
+            if slice_padding and self._causal_text is not None:
+                return self._causal_text(chunk.to(self.device)).float().cpu()
+            return self.module.encode_text(chunk.to(self.device), normalize=True).float().cpu()
+
         with torch.no_grad():
-            for chunk in tokens.split(batch_size):
-                if slice_padding and self._causal_text is not None:
-                    encoded = self._causal_text(chunk.to(self.device))
-                else:
-                    encoded = self.module.encode_text(chunk.to(self.device), normalize=True)
-                parts.append(encoded.float().cpu())
-        return torch.cat(parts)
+            chunks = [budget.run(encode, chunk) for chunk in tokens.split(batch_size)]
+        return torch.cat([encoded for parts in chunks for _, _, encoded in parts])
+
+    def text_budget(self) -> BatchBudget:
+        """How many prompts may be encoded together: as many as are asked for, while they fit."""
+        return BatchBudget(_MOST_TEXTS, what="prompts", device=self.device)
 
     def too_long(self, texts: Sequence[str]) -> tuple[str, ...]:
         """Those prompts that do not fit into ``context_length`` tokens and will be cut."""
@@ -241,7 +249,9 @@ class ClipModel:
             return len(self.tokenizer.encode(text)) + 2  # start and end of text
         return len(self.tokenizer.tokenizer(self.tokenizer.clean_fn(text)).input_ids)
 
-    def class_vectors(self, vocabulary: Vocabulary, *, exact: bool = False) -> torch.Tensor:
+    def class_vectors(
+        self, vocabulary: Vocabulary, *, exact: bool = False, budget: BatchBudget | None = None
+    ) -> torch.Tensor:
         """The unit vectors of a vocabulary: of classes, then of background prompts.
 
         One a column, unless ``vocabulary.vector_columns()`` says which column each belongs to.
@@ -254,6 +264,7 @@ class ClipModel:
         Args:
             vocabulary: see :class:`~zs_operators.vocabulary.Vocabulary`
             exact (False): do not cut padding off
+            budget (None): as for :meth:`encode_texts`
 
         Returns:
             (K, D) float32 on the CPU
@@ -266,7 +277,7 @@ class ClipModel:
         batch_size = _CLASSES_A_BATCH * max(1, len(vocabulary.templates))
         embeddings = torch.cat(
             [
-                self.encode_texts(part, batch_size, slice_padding=not exact)
+                self.encode_texts(part, batch_size, slice_padding=not exact, budget=budget)
                 for part in (texts[:num_class_prompts], texts[num_class_prompts:])
             ]
         )

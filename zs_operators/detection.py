@@ -81,6 +81,7 @@ class DetectTask:
         self.stored = stored
         self.reused = 0
         self.num_classes = len(detector.vocabulary.labels)
+        self.budgets = detector.budgets
         self.update_source = update_source
         self.reject_label = reject_label
         self._refused: Counter[str] = Counter()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from zs_operators.clip import ClipModel
+    from zs_operators.device import BatchBudget
     from zs_operators.heads.head import Head
     from zs_operators.images import UprightImage
     from zs_operators.proposals import Proposals, Proposer
@@ -219,10 +220,18 @@ class ZeroShotDetector:
         self.proposer = proposer
         self.encoder = encoder or RegionEncoder(clip)
         self.head = None if head is None else head.fitted_to(clip, vocabulary)
-        self.vectors = clip.class_vectors(vocabulary)
+        self._text_budget = clip.text_budget()
+        self.vectors = clip.class_vectors(vocabulary, budget=self._text_budget)
+        self._proposal_budget = None if proposer is None else proposer.budget()
         self.batch_size = _CUDA_IMAGES if clip.device.startswith("cuda") else _CPU_IMAGES
         # Options that do not fit the vocabulary or the model are refused now, not mid-run
         self._score(self.vectors[:1], existing=False)
+
+    @property
+    def budgets(self) -> list[BatchBudget]:
+        """Of all that is done in parts, each of which may run out of memory."""
+        found = [self._text_budget, self._proposal_budget, self.encoder.budget]
+        return [one for one in found if one is not None]
 
     def load(self, source: str | bytes, boxes_rel: Any = None) -> DetectItem:
         """Reads one image; safe to call from many threads.
@@ -260,7 +269,8 @@ class ZeroShotDetector:
             )
         proposals: dict[int, Proposals] = {}
         if open_items:
-            found = self.proposer.propose([items[i].image for i in open_items])
+            images = [items[i].image for i in open_items]
+            found = self.proposer.propose(images, self._proposal_budget)
             proposals = dict(zip(open_items, found, strict=True))
         chosen = [self._choose(item, proposals.get(i)) for i, item in enumerate(items)]
         embeddings, sizes = self.encoder.encode(

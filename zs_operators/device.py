@@ -192,18 +192,37 @@ class BatchBudget:
 
     Args:
         size: items a call at the start, and the most it will ever be
+        what ("images"): the items, for people
         device ("cpu"): whose cache is released after memory ran out
         grow_after (16): full-size successes in a row before the size is doubled again; this
             doubles each time growing back fails
     """
 
-    def __init__(self, size: int, *, device: str = "cpu", grow_after: int = 16) -> None:
+    def __init__(
+        self, size: int, *, what: str = "images", device: str = "cpu", grow_after: int = 16
+    ) -> None:
         self.start = resolve_batch_size(size)
         self.size = self.start
+        self.what = what
         self.out_of_memory_count = 0
         self._device = device
         self._grow_after = grow_after
         self._successes = 0
+        self._first_tried = 0
+
+    @property
+    def warning(self) -> str | None:
+        """What a report says of it; None if memory never ran out."""
+        count = self.out_of_memory_count
+        if not count:
+            return None
+        times = "once" if count == 1 else f"{count:,} times"
+        if self.size >= self._first_tried:
+            return f"Memory ran out {times}; later {self.size:,} {self.what} at once fitted again."
+        return (
+            f"Memory ran out {times}; went on with {self.size:,} instead of "
+            f"{self._first_tried:,} {self.what} at once."
+        )
 
     def run(
         self,
@@ -237,12 +256,12 @@ class BatchBudget:
                 # without its traceback, whose frames hold the tensors that must go
                 error = raised.with_traceback(None)
             if error is None:
-                self._succeeded(stop - start)
+                self.succeeded(stop - start)
                 start = stop
                 continue
             release_memory(self._device)
             if stop - start > 1:
-                self._shrink(stop - start)
+                self.shrink(stop - start)
             elif failed is None:
                 raise error
             else:
@@ -250,15 +269,20 @@ class BatchBudget:
                 start = stop
         return results
 
-    def _shrink(self, tried: int) -> None:
+    def shrink(self, tried: int) -> None:
+        """Halves the size after ``tried`` items at once were too many."""
         if self.out_of_memory_count:
             self._grow_after *= 2
         self.out_of_memory_count += 1
+        self._first_tried = self._first_tried or tried
         self.size = max(1, tried // 2)
         self._successes = 0
-        logger.warning("out of memory with %d items at once; going on with %d", tried, self.size)
+        logger.warning(
+            "out of memory with %d %s at once; going on with %d", tried, self.what, self.size
+        )
 
-    def _succeeded(self, count: int) -> None:
+    def succeeded(self, count: int) -> None:
+        """Doubles the size after enough full-size successes."""
         if self.size == self.start or count < self.size:
             return
         self._successes += 1

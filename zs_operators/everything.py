@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from zs_operators.device import BatchBudget
     from zs_operators.images import UprightImage
 
 
@@ -93,6 +94,8 @@ def find_everything(
     image: UprightImage | np.ndarray | None,
     embedding: SamEmbedding | None = None,
     options: EverythingOptions | None = None,
+    *,
+    prompt_budget: BatchBudget | None = None,
 ) -> list[FoundMask]:
     """All masks of an image, the most confident first; none of them is empty.
 
@@ -102,12 +105,14 @@ def find_everything(
             its full size
         embedding (None): of the whole image, computed if None
         options (None): see :class:`EverythingOptions`
+        prompt_budget (None): that of earlier calls, which knows how many points fit at once
 
     Raises:
         InvalidInputError: if the image is needed and is not given, was reduced and is to be
             cropped, or is not of the embedding's size
     """
     options = options or EverythingOptions()
+    prompt_budget = prompt_budget or sam.prompt_budget()
     size = _checked_size(image, embedding, options)
     found: list[FoundMask] = []
     crops = _crops(options, *size)
@@ -115,7 +120,7 @@ def find_everything(
         known = embedding if layer == 0 else None
         if known is None:
             (known,) = sam.encode([sam.frame(_cut(image, crop) if layer else image)])
-        found += _in_crop(sam, known, crop, layer, size, options)
+        found += _in_crop(sam, known, crop, layer, size, options, prompt_budget)
     if len(crops) > 1:
         found = _distinct(
             found, [1 / _area(one.crop_box_px) for one in found], options.crop_nms_threshold
@@ -136,12 +141,13 @@ def _in_crop(
     layer: int,
     size: tuple[int, int],
     options: EverythingOptions,
+    budget: BatchBudget,
 ) -> list[FoundMask]:
     """What is found in one crop, most confident first; of masks whose boxes overlap one."""
     points = _points(options, layer) * (embedding.width_px, embedding.height_px)
     left, top = crop[:2]
     found = []
-    for mask, raw_iou, (x, y) in _candidates(sam, embedding, points, options):
+    for mask, raw_iou, (x, y) in _candidates(sam, embedding, points, options, budget):
         x1, y1, x2, y2 = mask.box_px
         moved = replace(mask, box_px=(x1 + left, y1 + top, x2 + left, y2 + top))
         # half of something, which another crop has whole
@@ -153,11 +159,15 @@ def _in_crop(
 
 
 def _candidates(
-    sam: SamModel, embedding: SamEmbedding, points: np.ndarray, options: EverythingOptions
+    sam: SamModel,
+    embedding: SamEmbedding,
+    points: np.ndarray,
+    options: EverythingOptions,
+    budget: BatchBudget,
 ) -> Iterator[tuple[Mask, float, np.ndarray]]:
     """Masks of three sizes a point that are confident and stable enough."""
     resizer = None
-    for chunk in sam.decode(embedding, Prompts(points_px=points[:, None])):
+    for chunk in sam.decode(embedding, Prompts(points_px=points[:, None]), budget):
         if resizer is None:
             resizer = MaskResizer(
                 chunk.logits.shape[2:],

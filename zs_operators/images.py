@@ -54,6 +54,7 @@ from zs_operators.errors import (
     UnreadableMediaError,
     UnsupportedMediaError,
 )
+from zs_operators.host_memory import decoding
 from zs_operators.redaction import without_secrets
 from zs_operators.signatures import kind_of_media
 
@@ -160,17 +161,18 @@ def read_image(
             image.draft(None, (2 * reduce_to_px, 2 * reduce_to_px))
 
         partial = False
-        pixels = _fast_jpeg(image, file, orientation)
-        if pixels is None:
-            try:
-                image.load()
-            except Exception as error:
-                _salvage(image, file, truncated, error, name)
-                partial = True
-            try:
-                pixels = _to_rgb(image, orientation)
-            except Exception as error:
-                raise _decode_error(error, image, name) from error
+        with decoding(image.width * image.height):
+            pixels = _fast_jpeg(image, file, orientation)
+            if pixels is None:
+                try:
+                    image.load()
+                except Exception as error:
+                    _salvage(image, file, truncated, error, name)
+                    partial = True
+                try:
+                    pixels = _to_rgb(image, orientation)
+                except Exception as error:
+                    raise _decode_error(error, image, name) from error
         return UprightImage(pixels, width_px, height_px, partial)
 
 

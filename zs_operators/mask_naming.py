@@ -17,6 +17,7 @@ from zs_operators.frames import as_pixels
 from zs_operators.regions import RegionEncoder
 
 if TYPE_CHECKING:
+    from zs_operators.device import BatchBudget
     from zs_operators.images import UprightImage
     from zs_operators.masks import Mask, PackedMask
 
@@ -34,6 +35,11 @@ class MaskNamer:
         self.detector = detector
         # A patch is an image of its own: context around it would be context of nothing
         self._patches = RegionEncoder(detector.clip, "crops", contexts=(1.0,))
+
+    @property
+    def budget(self) -> BatchBudget:
+        """How many masked crops go through the model together."""
+        return self._patches.budget
 
     def name(
         self,

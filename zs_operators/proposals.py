@@ -223,7 +223,13 @@ class Proposer:
             "versions": {"torchvision": str(torchvision.__version__)},
         }
 
-    def propose(self, images: Sequence[UprightImage | np.ndarray]) -> list[Proposals]:
+    def budget(self) -> BatchBudget:
+        """How many images of one size may go through the network together."""
+        return BatchBudget(self._batch_size, what="images to propose in", device=self.device)
+
+    def propose(
+        self, images: Sequence[UprightImage | np.ndarray], budget: BatchBudget | None = None
+    ) -> list[Proposals]:
         """Boxes and objectness of each image; what is in one image does not depend on the others.
 
         Only images of the same size share a forward pass, because the padding that torchvision
@@ -231,17 +237,18 @@ class Proposer:
 
         Args:
             images: upright images, or (H, W, 3) uint8 RGB arrays
+            budget (None): that of earlier calls, which knows what fits
 
         Raises:
             InvalidInputError: if an image is not (H, W, 3) uint8 or is empty
         """
+        budget = budget or self.budget()
         frames = [self._frame(image) for image in images]
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for position, frame in enumerate(frames):
             groups[frame.pixels.shape].append(position)
         found: list[Proposals | None] = [None] * len(frames)
         for members in groups.values():
-            budget = BatchBudget(self._batch_size, device=self.device)
             results = budget.run(lambda part: self._infer([frames[i] for i in part]), members)
             for start, stop, proposals in results:
                 for position, proposal in zip(members[start:stop], proposals, strict=True):

@@ -6,13 +6,15 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import wait as wait_for_all
 from dataclasses import dataclass, field
 from typing import Any
 
 from zs_operators.errors import RunError, UnreadableMediaError
+from zs_operators.host_memory import size_of
 from zs_operators.redaction import without_secrets
 
 #: A file that takes longer is given up, as a network drive that is gone never answers. Decoding
@@ -34,6 +36,8 @@ class Job:
     future: Future = field(default_factory=Future)
     begun: float | None = None
     given_up: bool = False
+    dropped: bool = False
+    size: int = 0
 
 
 class ReaderThreads:
@@ -45,14 +49,21 @@ class ReaderThreads:
         load: called once per source; an exception is its result
         workers: number of threads
         seconds: after which a source that is being loaded is given up
+        max_bytes: of results that wait; while there are as many nothing else is loaded but what
+            is waited for
     """
 
-    def __init__(self, load: Callable[[Any], Any], workers: int, seconds: float) -> None:
+    def __init__(
+        self, load: Callable[[Any], Any], workers: int, seconds: float, max_bytes: int
+    ) -> None:
         self._load = load
         self._seconds = seconds
+        self._max_bytes = max_bytes
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._hanging = 0
+        self._waiting_bytes = 0
+        self._awaited: Job | None = None
         self._is_closed = False
         self._threads: list[threading.Thread] = []
         for _ in range(workers):
@@ -70,6 +81,27 @@ class ReaderThreads:
         Raises:
             RunError: if so many hang that nothing more can be expected
         """
+        with self._lock:
+            self._awaited = job
+            self._lock.notify_all()
+        found = self._wait(job)
+        with self._lock:
+            self._awaited = None  # or its result would stay in memory
+            self._forget(job)
+        return found
+
+    def drop(self, jobs: Iterable[Job]) -> None:
+        """Frees what was loaded, and returns when nothing more of it is being loaded."""
+        with self._lock:
+            for job in jobs:
+                job.dropped = True
+                self._forget(job)
+            going_on = [job.future for job in jobs if job.begun is not None]
+        wait_for_all(going_on, timeout=self._seconds)
+        for job in jobs:
+            job.future = Future()
+
+    def _wait(self, job: Job) -> Any:
         while True:
             waited = 0.0 if job.begun is None else time.monotonic() - job.begun
             try:
@@ -85,7 +117,9 @@ class ReaderThreads:
 
     def close(self) -> None:
         """Drops what has not been started and waits a little for what has."""
-        self._is_closed = True
+        with self._lock:
+            self._is_closed = True
+            self._lock.notify_all()
         for _ in self._threads:
             self._jobs.put(None)
         until = time.monotonic() + _SECONDS_TO_CLOSE
@@ -99,9 +133,8 @@ class ReaderThreads:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if self._is_closed:
+            if not self._begin(job):
                 continue
-            job.begun = time.monotonic()
             found, failure = None, None
             try:
                 found = guarded(self._load, job.source)
@@ -109,6 +142,8 @@ class ReaderThreads:
                 failure = error
             with self._lock:
                 if failure is None:
+                    job.size = 0 if job.dropped or job.given_up else size_of(found)
+                    self._waiting_bytes += job.size
                     job.future.set_result(found)
                 else:
                     job.future.set_exception(failure)
@@ -116,6 +151,24 @@ class ReaderThreads:
                     self._hanging -= 1
                     return
             del job, found, failure  # or the last image stays in memory
+
+    def _begin(self, job: Job) -> bool:
+        """Waits until there is room for it; False if nobody wants it any more."""
+        with self._lock:
+            while not (self._is_closed or job.dropped or job is self._awaited):
+                if self._waiting_bytes < self._max_bytes:
+                    break
+                self._lock.wait()
+            if self._is_closed or job.dropped:
+                return False
+            job.begun = time.monotonic()
+            return True
+
+    def _forget(self, job: Job) -> None:
+        """Its result does not wait any more."""
+        self._waiting_bytes -= job.size
+        job.size = 0
+        self._lock.notify_all()
 
     def _give_up(self, job: Job) -> bool:
         """Goes on without it; False if it has come after all."""

@@ -60,6 +60,7 @@ class RegionEncoder:
     Attributes:
         method: "roi" or "crops"
         reduce_to_px: what to pass to :func:`~zs_operators.images.read_image`
+        budget: how many regions go through the model together
 
     Raises:
         InvalidInputError: for an unknown method, "roi" with another kind of model, or contexts
@@ -101,11 +102,12 @@ class RegionEncoder:
             batch_size = default_batch_size(clip.device, clip.precision)
         batch_size = resolve_batch_size(batch_size)
         if self.method == "roi":
-            self._batch_regions = batch_size * _ROIS_PER_CROP
+            batch_regions = batch_size * _ROIS_PER_CROP
             self.reduce_to_px = roi_size_px[0]
         else:
-            self._batch_regions = max(1, batch_size // len(self.contexts))
+            batch_regions = max(1, batch_size // len(self.contexts))
             self.reduce_to_px = max(_DECODE_TO_PX, 4 * clip.image_size_px)
+        self.budget = BatchBudget(batch_regions, what="regions", device=clip.device)
 
     def describe(self) -> dict[str, Any]:
         """Plain JSON that says how regions become embeddings."""
@@ -160,9 +162,8 @@ class RegionEncoder:
                 return self._encode_samples(*samples[0])
             return self._encode_samples(*(torch.cat(kind) for kind in zip(*samples, strict=True)))
 
-        budget = BatchBudget(self._batch_regions, device=self.clip.device)
         with torch.no_grad():
-            parts = [result for _, _, result in budget.run(embed, range(sum(sizes)))]
+            parts = [result for _, _, result in self.budget.run(embed, range(sum(sizes)))]
         return torch.cat(parts), sizes
 
     def _encode_samples(self, *samples: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from zs_operators import fields, provenance, run_parameters
+from zs_operators import fields, host_memory, provenance, run_parameters
 from zs_operators.analysis.suspicions import CertaintyTally, findings_of_run
 from zs_operators.errors import (
     BusyFieldError,
@@ -26,7 +26,7 @@ from zs_operators.errors import (
     RunError,
 )
 from zs_operators.field_access import FieldAccess
-from zs_operators.reading import read_ahead, validate_workers
+from zs_operators.reading import ReadAhead, validate_workers
 from zs_operators.report import (
     DELETED,
     EDITED,
@@ -37,6 +37,7 @@ from zs_operators.report import (
     RunReport,
     left_alone_warnings,
 )
+from zs_operators.stopping import Stopped, StopSign
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -171,6 +172,7 @@ class Run:
         self.tally = CertaintyTally()
         self.seconds: Counter[str] = Counter(seconds or {})
         self.failed_before: set[str] = set()
+        self._budgets = [budget, *getattr(task, "budgets", ())]
         self.state = provenance.RUNNING
         self.started = time.time()
         self.todo_ids: list[str] = []
@@ -201,8 +203,8 @@ class Run:
     def steps(self) -> Generator[Progress, None, RunReport]:
         """Yields progress after each written chunk and returns the report.
 
-        Closing the generator stops the run: everything yielded so far is in the database, and the
-        same call continues from there.
+        Closing the generator stops the run, and so does :func:`zs_operators.stop_run`: everything
+        yielded so far is in the database, and the same call continues from there.
 
         Raises:
             RunError: if every sample failed
@@ -217,17 +219,21 @@ class Run:
         described = {"task": self.task.name, "started": self.started, **self.record}
         self.access.declare(provenance.describe(self.run_key, described))
         self._save_record()
+        sign = StopSign(self.samples, self.run_key, self.started)
         begun = time.perf_counter()
         chunk = _Chunk()
         try:
             yield self._progress("starting", begun)
-            yield from self._before_reading(begun)
+            for progress in self._before_reading(begun):
+                yield progress
+                self.access.patiently(sign.heed)
             for sample_id, outcome in self._results():
                 self._collect(chunk, sample_id, outcome)
                 if chunk.is_due(self.task.chunk_samples):
                     self._write(chunk)
                     chunk = _Chunk()
                     yield self._progress("labelling", begun)
+                    self.access.patiently(sign.heed)
             if chunk:
                 self._write(chunk)
                 chunk = _Chunk()
@@ -236,6 +242,8 @@ class Run:
         except (GeneratorExit, KeyboardInterrupt):
             self.state = provenance.CANCELLED
             raise
+        except Stopped:
+            self.state = provenance.CANCELLED
         except (DatabaseError, DeletedError, BusyFieldError):
             chunk = _Chunk()  # there is nowhere to write it
             raise
@@ -281,6 +289,7 @@ class Run:
             warnings=(
                 *self.warnings,
                 *self.task.warnings,
+                *(one.warning for one in self._budgets if one.warning),
                 *left_alone_warnings(self.counts),
                 *findings.warnings(),
             ),
@@ -348,26 +357,37 @@ class Run:
     def _results(self) -> Iterator[tuple[str, Any]]:
         """Yields ``(sample id, raw result or exception)``, every sample once."""
         batch_size = self.budget.size
-        reader = read_ahead(
+        reader = ReadAhead(
             self.todo_sources,
             self.task.load,
             workers=self.options.workers,
             ahead=self.task.prefetch_batches * batch_size,
         )
+        self._budgets.append(reader.budget)
+        max_bytes, num_bytes = host_memory.image_bytes(), 0
         ids: list[str] = []
         items: list[Any] = []
         waiting = time.perf_counter()
         try:
             for index, item in reader:
+                if host_memory.ran_out(item):
+                    # 1. make room: what has been read is inferred, what is read ahead dropped
+                    item = None
+                    yield from zip(ids, self._infer(items), strict=True)
+                    ids, items, num_bytes = [], [], 0
+                    # 2. one more try, alone
+                    item = reader.again(index)
                 if isinstance(item, Exception):
                     yield self.todo_ids[index], item
                 else:
                     ids.append(self.todo_ids[index])
                     items.append(item)
-                if len(items) >= batch_size or (items and index == len(self.todo_ids) - 1):
+                    num_bytes += host_memory.size_of(item)
+                is_full = len(items) >= batch_size or num_bytes >= max_bytes
+                if is_full or (items and index == len(self.todo_ids) - 1):
                     self.seconds["read"] += time.perf_counter() - waiting
                     yield from zip(ids, self._infer(items), strict=True)
-                    ids, items = [], []
+                    ids, items, num_bytes = [], [], 0
                     waiting = time.perf_counter()
         finally:
             reader.close()

@@ -246,11 +246,26 @@ class SamModel:
         scale = self.size_px / max(width_px, height_px)
         return max(1, int(height_px * scale + 0.5)), max(1, int(width_px * scale + 0.5))
 
-    def encode(self, frames: Sequence[SamFrame]) -> list[SamEmbedding]:
-        """The embedding of each image: the expensive step."""
+    def image_budget(self) -> BatchBudget:
+        """How many images the encoder may take together."""
+        return BatchBudget(self.batch_size, what="images to encode", device=self.device)
+
+    def prompt_budget(self) -> BatchBudget:
+        """How many prompts may be decoded together."""
+        return BatchBudget(self._prompt_chunk, what="prompts", device=self.device)
+
+    def encode(
+        self, frames: Sequence[SamFrame], budget: BatchBudget | None = None
+    ) -> list[SamEmbedding]:
+        """The embedding of each image: the expensive step.
+
+        Args:
+            frames: of the images
+            budget (None): that of earlier calls, which knows what fits
+        """
         import torch
 
-        budget = BatchBudget(max(self.batch_size, 1), device=self.device)
+        budget = budget or self.image_budget()
         found: list[SamEmbedding] = []
         with torch.no_grad():
             for start, stop, features in budget.run(self._encode, frames):
@@ -260,12 +275,15 @@ class SamModel:
                 ]
         return found
 
-    def decode(self, embedding: SamEmbedding, prompts: Prompts) -> Iterator[Decoded]:
+    def decode(
+        self, embedding: SamEmbedding, prompts: Prompts, budget: BatchBudget | None = None
+    ) -> Iterator[Decoded]:
         """Masks of prompts, a chunk at a time.
 
         Args:
             embedding: of the image
             prompts: all with the same number of points
+            budget (None): that of earlier calls, which knows what fits
 
         Raises:
             InvalidInputError: if prompts are of a wrong shape or there are neither boxes nor points
@@ -273,7 +291,7 @@ class SamModel:
         import torch
 
         prompts = self._checked(prompts)
-        budget = BatchBudget(self._prompt_chunk, device=self.device)
+        budget = budget or self.prompt_budget()
         for start in range(0, len(prompts), self._prompt_chunk):
             part = prompts[start : start + self._prompt_chunk]
             with torch.no_grad():

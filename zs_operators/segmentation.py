@@ -64,6 +64,7 @@ class SegmentTask:
     ) -> None:
         self.segmenter = segmenter
         self.num_classes = num_classes
+        self.budgets = segmenter.budgets
         self.reused = 0
         self._label_field = label_field
         self._output_dir = output_dir

@@ -25,6 +25,7 @@ from zs_operators.segment_options import SegmentOptions
 if TYPE_CHECKING:
     import torch
 
+    from zs_operators.device import BatchBudget
     from zs_operators.sam_store import SamStore
 
 EVERYTHING, PROPOSALS, GIVEN = "everything", "proposals", "given"
@@ -145,12 +146,21 @@ class Segmenter:
         self.detector = detector
         self.store = store
         self.batch_size = sam.batch_size
+        self._image_budget, self._prompt_budget = sam.image_budget(), sam.prompt_budget()
         self._refresh = refresh
         self._namer = None
         if source == EVERYTHING and detector is not None:
             from zs_operators.mask_naming import MaskNamer
 
             self._namer = MaskNamer(detector)
+
+    @property
+    def budgets(self) -> list[BatchBudget]:
+        """Of all that is done in parts, each of which may run out of memory."""
+        others = [] if self.detector is None else self.detector.budgets
+        if self._namer is not None:
+            others = [*others, self._namer.budget]
+        return [self._image_budget, self._prompt_budget, *others]
 
     def load(self, source: str, prompts: GivenPrompts | None = None) -> SegmentItem:
         """Reads what is needed of one image; safe to call from many threads.
@@ -221,7 +231,8 @@ class Segmenter:
         """The embedding of each image, computed where it is not known; None where none is used."""
         found = [item.embedding for item in items]
         new = [i for i, item in enumerate(items) if item.frame is not None]
-        encoded = self.sam.encode([items[i].frame for i in new]) if new else []
+        frames = [items[i].frame for i in new]
+        encoded = self.sam.encode(frames, self._image_budget) if new else []
         for i, embedding in zip(new, encoded, strict=True):
             if self.store is not None and items[i].key is not None:
                 embedding = self.store.put(items[i].key, embedding)
@@ -268,7 +279,7 @@ class Segmenter:
         options = self.options
         size = (embedding.width_px, embedding.height_px)
         resizer = None
-        for chunk in self.sam.decode(embedding, group.prompts):
+        for chunk in self.sam.decode(embedding, group.prompts, self._prompt_budget):
             if resizer is None:
                 resizer = MaskResizer(
                     chunk.logits.shape[2:],
@@ -328,7 +339,13 @@ class Segmenter:
     ) -> SegmentPrediction | Exception:
         size = (embedding.width_px, embedding.height_px)
         dropped: Counter[str] = Counter()
-        found = find_everything(self.sam, item.image, embedding, self.options.everything())
+        found = find_everything(
+            self.sam,
+            item.image,
+            embedding,
+            self.options.everything(),
+            prompt_budget=self._prompt_budget,
+        )
         masks = [
             self._finish(one.mask, size, one.predicted_iou, i, dropped)
             for i, one in enumerate(found)
