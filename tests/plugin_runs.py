@@ -17,8 +17,23 @@ def execute(uri, samples, params, **request):
 
 def messages(operator, ctx):
     """What the App would be told, in order."""
-    stream = asyncio.run(operator.execute(ctx))
-    return [json.loads(message.to_json_line())["body"] for message in stream]
+    return list(each_message(operator, ctx))
+
+
+def each_message(operator, ctx):
+    """Yields what the App would be told, while the run goes on."""
+    loop = asyncio.new_event_loop()
+    stream = loop.run_until_complete(operator.execute(ctx))
+    try:
+        while True:
+            line = loop.run_until_complete(anext(stream)).to_json_line()
+            if line.strip():
+                yield json.loads(line)["body"]
+    except StopAsyncIteration:
+        pass
+    finally:
+        loop.run_until_complete(stream.aclose())
+        loop.close()
 
 
 def last_dialog(told):

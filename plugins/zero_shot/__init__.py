@@ -13,13 +13,14 @@ from .detect import Detect
 from .evaluate import Evaluate, OpenEvaluation
 from .evaluation_panel import EvaluationPanel
 from .few_shot import FewShot
-from .outcomes import ShowOutcomes, StopRun
+from .outcomes import ShowOutcomes
 from .prompt_lab import PromptLabPanel
 from .rerun import Rerun
 from .review import Review
 from .run_operators import CompareRuns, DeleteRun, ExportRun, ImportRun
 from .runs_panel import RunsPanel
 from .segment import Segment
+from .stop_run import StopRun, StopShownRun
 
 
 def register(p):
@@ -34,6 +35,7 @@ def register(p):
     p.register(Segment)
     p.register(ShowOutcomes)
     p.register(StopRun)
+    p.register(StopShownRun)
     p.register(CompareRuns)
     p.register(DeleteRun)
     p.register(ExportRun)

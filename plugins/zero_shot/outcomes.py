@@ -157,25 +157,6 @@ class ShowOutcomes(foo.Operator):
         ctx.ops.set_active_fields([*(ctx.active_fields or []), shown])
 
 
-class StopRun(foo.Operator):
-    """Stops a run that the App is showing, after its current chunk."""
-
-    @property
-    def config(self):
-        return foo.OperatorConfig(
-            name="stop_run",
-            label="Stop a zero-shot run",
-            unlisted=True,
-            risk_level=types.RiskLevel.LOW,
-        )
-
-    def execute(self, ctx):
-        if running.request_stop(ctx.params.get("token", "")):
-            ctx.ops.notify("Stopping after the current batch…")
-        else:
-            ctx.ops.notify("This run is already over", variant="warning")
-
-
 def _headline(outputs: types.Object, report: RunReport, samples) -> None:
     total = sum(report.counts.values())
     labeled = report.counts.get("labeled", 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators.types as types
@@ -24,7 +24,14 @@ COLUMNS = {
 }
 
 
-def choose(inputs: types.Object, ctx, name: str, label: str) -> StoredRun | None:
+def choose(
+    inputs: types.Object,
+    ctx,
+    name: str,
+    label: str,
+    *,
+    only: Callable[[StoredRun], bool] | None = None,
+) -> StoredRun | None:
     """Asks for a run of the dataset; None, with the reason shown, where there is none.
 
     Args:
@@ -32,6 +39,7 @@ def choose(inputs: types.Object, ctx, name: str, label: str) -> StoredRun | None
         ctx: the execution context
         name: of the input, whose value is the key of a run or the field that it wrote
         label: of the input
+        only (None): which runs are offered
     """
     from zs_operators.run_history import runs
 
@@ -42,9 +50,13 @@ def choose(inputs: types.Object, ctx, name: str, label: str) -> StoredRun | None
     if not found:
         forms.refuse(inputs, name, "No runs yet", "No zero-shot run has been made here.")
         return None
+    if only is not None and not any(map(only, found.values())):
+        forms.refuse(inputs, name, "No such run", "No zero-shot run is going on here.")
+        return None
     view = types.DropdownView()
     for key, run in found.items():
-        view.add_choice(key, label=title(run))
+        if only is None or only(run):
+            view.add_choice(key, label=title(run))
     # Not an enum: a script may name the label field instead of the key
     prop = inputs.str(name, label=label, required=True, view=view)
     if not ctx.params.get(name):
@@ -77,6 +89,13 @@ def resolved(dataset, run: Any) -> StoredRun:
     from zs_operators.run_history import StoredRun, load_run
 
     return run if isinstance(run, StoredRun) else load_run(dataset, run)
+
+
+def is_going_on(run: StoredRun) -> bool:
+    """Whether its record says that it is running."""
+    from zs_operators.provenance import RUNNING
+
+    return run.state == RUNNING
 
 
 def title(run: StoredRun) -> str:

@@ -9,6 +9,7 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from . import running
+from .live import live
 
 if TYPE_CHECKING:
     from zs_operators.report import Progress, RunReport
@@ -83,14 +84,16 @@ class RunOperator(foo.Operator):
     async def execute(self, ctx):
         if not running.is_app_request(ctx):
             return running.run_through(ctx, lambda: self.start(ctx))
-        return running.stream(
-            ctx,
-            lambda: self.start(ctx),
-            title=self.title,
-            summarize=lambda report: self.summarize(ctx, report),
-            after=lambda: self.after(ctx),
-            preparing=self.preparing,
-            kept=self.kept,
+        return live(
+            running.stream(
+                ctx,
+                lambda: self.start(ctx),
+                title=self.title,
+                summarize=lambda report: self.summarize(ctx, report),
+                after=lambda: self.after(ctx),
+                preparing=self.preparing,
+                kept=self.kept,
+            )
         )
 
     def resolve_placement(self, ctx):

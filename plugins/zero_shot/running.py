@@ -38,7 +38,7 @@ SECONDS_BETWEEN_MESSAGES = 0.3
 #: A delegated run asks the database this often whether it was marked as failed, which stops it.
 SECONDS_BETWEEN_CANCEL_CHECKS = 2.0
 
-STOP_OPERATOR = "@zs/operators/stop_run"
+STOP_OPERATOR = "@zs/operators/stop_shown_run"
 
 _STOP: dict[str, threading.Event] = {}
 
@@ -101,7 +101,7 @@ def stream(
                 yield show(last)
                 shown = time.monotonic()
         yield ctx.ops.reload_dataset()
-        if report is None:
+        if report is None or getattr(report, "cancelled", False):
             yield _show(ctx, stopped(last, kept))
             yield ctx.ops.notify(f"Stopped after {_of(last)} images", variant="warning")
             return
@@ -116,20 +116,26 @@ def stream(
         yield ctx.ops.notify(_first_line(error), variant="error")
     finally:
         _STOP.pop(token, None)
+        if steps is not None:
+            steps.close()  # the page is gone
 
 
 def run_through(ctx, start: Callable[[], Steps]) -> dict:
     """Runs ``start()`` to its end and returns the report as plain Python values.
 
     Raises:
-        ZeroShotError: whatever the run raises; a delegated run is marked as failed by it
+        ZeroShotError: whatever the run raises, and if a delegated run was stopped, which FiftyOne
+            can only mark as failed
     """
+    progress = None
     steps = start()
     checked = time.monotonic()
     while True:
         try:
             progress = next(steps)
         except StopIteration as done:
+            if ctx.delegated and getattr(done.value, "cancelled", False):
+                raise ZeroShotError(f"Stopped after {_of(progress)} images.") from None
             return done.value.to_dict()
         now = time.monotonic()
         if ctx.delegated:

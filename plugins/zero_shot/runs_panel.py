@@ -112,6 +112,9 @@ class RunsPanel(foo.Panel):
     def import_run(self, ctx):
         ctx.prompt("@zs/operators/import_run", on_success=self.refresh)
 
+    def stop(self, ctx):
+        self._prompt(ctx, "stop_run")
+
     def export(self, ctx):
         self._try(ctx, lambda ctx: run_operators.download(ctx, _run(ctx)))
 
@@ -144,6 +147,8 @@ class RunsPanel(foo.Panel):
             label = f"Failed ({state.num_failed:,})"
             row.btn("failed", label=label, on_click=self.show_failed)
         row.btn("all", label="All", on_click=self.show_all)
+        if state.is_going_on:
+            row.btn("stop", label="Stop…", on_click=self.stop)
         row.btn("details", label="Details", on_click=self.toggle_details)
         row.btn("rerun", label="Again…", on_click=self.rerun)
         row.btn("export", label="Export", on_click=self.export)
@@ -188,7 +193,11 @@ class RunsPanel(foo.Panel):
         shown = {"summary": "", "flips": None, "differing": "", "parts": {}, "details": ""}
         if state.run:
             run = _run(ctx)
-            shown |= {"details": run_inputs.details(run), "num_failed": run.num_failed}
+            shown |= {
+                "details": run_inputs.details(run),
+                "num_failed": run.num_failed,
+                "is_going_on": run_inputs.is_going_on(run),
+            }
         try:
             if state.run and state.other not in (None, NO_RUN, state.run):
                 shown |= self._compared(ctx)

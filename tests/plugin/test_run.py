@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 
 import pytest
 from bson import ObjectId
 
+from tests.plugin_runs import each_message, messages
+
 CLASSES = ["cyan circle", "purple circle", "red heart", "orange star"]
 PARAMS = {"classes": CLASSES, "model": "shapes-tiny", "label_field": "shape"}
 URI = "@zs/operators/classify"
-
-
-def messages(operator, ctx):
-    """What the App would be told, as JSON, in order."""
-    stream = asyncio.run(operator.execute(ctx))
-    return [json.loads(message.to_json_line())["body"] for message in stream]
 
 
 def dialogs(told):
@@ -268,8 +263,8 @@ def test_stopped_from_the_app(operator, scenes, context, monkeypatch):
 
     monkeypatch.setattr(runner, "CHUNK_SAMPLES", 4)
     params = {**PARAMS, "batch_size": 4}
-    stream = asyncio.run(operator.execute(context(scenes, app=True, params=params)))
-    first = json.loads(next(stream).to_json_line())["body"]["params"]
+    stream = each_message(operator, context(scenes, app=True, params=params))
+    first = next(stream)["params"]
     button = first["outputs"]["type"]["properties"]["stop"]["view"]
     next(stream)
 
@@ -277,9 +272,11 @@ def test_stopped_from_the_app(operator, scenes, context, monkeypatch):
 
     stop = context(scenes, params=button["params"])
     foo.get_operator(button["operator"]).execute(stop)
-    told = [json.loads(message.to_json_line())["body"] for message in stream]
-    assert "Stopped after" in " ".join(texts(dialogs(told)[-1]))
+    assert "Stopped after" in " ".join(texts(dialogs(list(stream))[-1]))
     assert 0 < scenes.count("shape") < 24
+    record = scenes.get_run_info("zs_classify_shape").config
+    assert record.state == "cancelled"
+    assert sum(record.report["counts"].values()) == scenes.count("shape")
 
 
 def test_buttons_of_the_summary_show_the_samples(operator, scenes, context, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from pathlib import Path
@@ -16,7 +15,7 @@ from bson import ObjectId
 from fiftyone.operators.executor import ExecutionError
 
 from tests import plugin_runs
-from tests.plugin_runs import last_dialog, messages, view_set
+from tests.plugin_runs import each_message, last_dialog, messages, view_set
 from zs_operators.errors import InvalidInputError
 from zs_operators.shapes.dataset import SCENE, load_shapes_dataset
 
@@ -403,8 +402,7 @@ def test_stopping_keeps_what_was_written(operator, context, scenes):
     total = len(scenes)
     ctx = context(scenes, app=True, params=OBJECTS)
     told = []
-    for message in asyncio.run(operator.execute(ctx)):
-        body = json.loads(message.to_json_line())["body"]
+    for body in each_message(operator, ctx):
         told.append(body)
         properties = body["params"].get("outputs", {}).get("type", {}).get("properties", {})
         if "stop" in properties and len(scenes.exists("zs_masks").limit(1)):
