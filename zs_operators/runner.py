@@ -333,7 +333,8 @@ class Run:
         if not self.target.has_values():
             return
         foreign = sum(mark is not None and mark != self.signature for mark in marks)
-        if same and (self.options.resume or not any(marks)):
+        of_other_runs = any(mark and mark != self.signature for mark in marks)
+        if same and not of_other_runs and (self.options.resume or not any(marks)):
             return
         if earlier is None or foreign:
             what = f"{foreign or 'some'} labels that this run did not write"
