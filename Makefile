@@ -41,7 +41,7 @@ lint: $(VENV)/.ready ## check style and formatting
 audit: $(VENV)/.audit ## look for known weaknesses in the sources and in what is installed
 	@$(PY) tools/audit.py
 
-matrix: ## try Pythons and versions of FiftyOne and open_clip, one after the other (an hour, 7 GB)
+matrix: ## try Pythons and versions of FiftyOne and open_clip, one after the other (half an hour, 7 GB)
 	@$(or $(PYTHON),$(wildcard $(PY)),python3) tools/matrix.py $(ARGS)
 
 format: $(VENV)/.ready ## mend style and formatting
