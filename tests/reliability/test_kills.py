@@ -17,7 +17,7 @@ import pytest
 from tests.reliability import jobs
 from tests.reliability.workers import wait_until
 
-KILLS = int(os.environ.get("ZS_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("ZS_TEST_KILLS", "2"))
 TASKS = ("classify", "detect", "segment")
 NUM_SCENES = 13  # the last one is no image
 STORE = {"embeddings": "reuse"}
