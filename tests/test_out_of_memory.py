@@ -20,7 +20,13 @@ from zs_operators.shapes.dataset import SCENE, load_shapes_dataset
 from zs_operators.shapes.world import CLASSES
 
 NAMES = list(CLASSES)
-POINTS = {"points_per_side": 8, "min_iou": 0.6, "min_stability": 0.8}
+POINTS = {"points_per_side": 6, "min_iou": 0.6, "min_stability": 0.8}
+
+
+@pytest.fixture(autouse=True)
+def _no_collecting(monkeypatch):
+    """It takes a second in a process of many tests, and what is freed here is freed without."""
+    monkeypatch.setattr("zs_operators.device.gc.collect", lambda: 0)
 
 
 @pytest.fixture(scope="module")
