@@ -39,7 +39,7 @@ def choose(
         ctx: the execution context
         name: of the input, whose value is the key of a run or the field that it wrote
         label: of the input
-        only (None): which runs are offered
+        only (None): which runs are offered; the newest of them is the default
     """
     from zs_operators.run_history import runs
 
@@ -58,7 +58,8 @@ def choose(
         if only is None or only(run):
             view.add_choice(key, label=title(run))
     # Not an enum: a script may name the label field instead of the key
-    prop = inputs.str(name, label=label, required=True, view=view)
+    default = None if only is None else next(key for key, run in found.items() if only(run))
+    prop = inputs.str(name, label=label, required=True, default=default, view=view)
     if not ctx.params.get(name):
         return None
     try:
