@@ -351,3 +351,9 @@ class TestTag:
         cached.write_bytes(content)
         with pytest.raises(WeightsError, match="damaged"):
             load_clip("tiny-vit", "run")
+
+
+def test_the_root_logger_gets_no_handler(monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    load_clip("shapes-tiny", device="cpu")
+    assert logging.getLogger().handlers == []

@@ -332,7 +332,7 @@ def _build(plan: WeightsPlan, folder: Path | None) -> torch.nn.Module:
         tag_config = open_clip.get_pretrained_cfg(plan.architecture, plan.pretrained)
         options["force_quick_gelu"] = bool(tag_config.get("quick_gelu"))
     name = f"local-dir:{folder}" if folder else plan.architecture
-    with torch.random.fork_rng(devices=[]), _without_root_warnings():
+    with torch.random.fork_rng(devices=[]), _with_quiet_root_logger():
         torch.manual_seed(0)
         try:
             return open_clip.create_model(
@@ -345,15 +345,19 @@ def _build(plan: WeightsPlan, folder: Path | None) -> torch.nn.Module:
 
 
 @contextmanager
-def _without_root_warnings() -> Iterator[None]:
-    """open_clip warns that a model has no weights yet; they are loaded right after."""
+def _with_quiet_root_logger() -> Iterator[None]:
+    """open_clip logs by the root logger: that a model has no weights yet, which are loaded right
+    after, and the first line gives the root a handler, by which FiftyOne would say all twice."""
 
     def keep(record: logging.LogRecord) -> bool:
         return "No pretrained weights loaded" not in record.getMessage()
 
     root = logging.getLogger()
+    before = list(root.handlers)
     root.addFilter(keep)
     try:
         yield
     finally:
         root.removeFilter(keep)
+        for handler in [one for one in root.handlers if one not in before]:
+            root.removeHandler(handler)

@@ -49,6 +49,8 @@ _WORDS = {
     "too_large": "Image too large",
     "out_of_memory": "Out of memory",
     "model_error": "Model error",
+    "deleted": "Deleted meanwhile",
+    "edited": "Changed by somebody else",
 }
 
 
