@@ -38,6 +38,7 @@ WHOLE_DEMO = {"evaluate-and-fix.md": 60, "prompt-lab.md": 60}
 def demo_dataset(tmp_path, monkeypatch, request):
     page = request.node.callspec.params["page"]
     monkeypatch.chdir(tmp_path)  # some pages write files
+    monkeypatch.setenv("ZS_IMAGE_MEMORY_MB", "1024")  # and one sets this, which is then undone
     num_scenes = WHOLE_DEMO.get(page.name, 12)
     dataset = load_shapes_dataset("zs-demo", num_scenes=num_scenes, folder=tmp_path, fresh=True)
     yield dataset
