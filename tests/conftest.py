@@ -67,11 +67,12 @@ def _only_hands_out_tests(config: pytest.Config) -> bool:
     return bool(getattr(config.option, "numprocesses", None)) and not hasattr(config, "workerinput")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One process takes the tests of a file, or all of the App; some are skipped without CUDA."""
     for item in items:
         place = item.path.parent if item.path.parent.name == "app" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(place)))
+        item.add_marker(pytest.mark.xdist_group(str(place.relative_to(ROOT))))
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return

@@ -64,9 +64,6 @@ def class_rows(
         if name == NONE:
             continue
         precision, recall = ratio(right[i], num_predicted[i]), ratio(right[i], support[i])
-        f1 = None
-        if precision is not None and recall is not None:
-            f1 = ratio(2 * right[i], support[i] + num_predicted[i])
         given = {"accuracy": recall} | {
             attribute: values.get(name) for attribute, values in (more or {}).items()
         }
@@ -77,7 +74,7 @@ def class_rows(
             num_right=int(right[i]),
             precision=precision,
             recall=recall,
-            f1=f1,
+            f1=ratio(2 * right[i], support[i] + num_predicted[i]),
             num_rejected=int((rejected or {}).get(name, 0)),
             supported=None if supported is None else name in supported,
             **given,

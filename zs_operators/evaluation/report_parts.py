@@ -29,7 +29,8 @@ class ClassRow:
         num_right: predictions of this class that are right
         precision: right of those predicted; None where nothing is predicted
         recall: right of those that ground truth has; None where it has none
-        f1: harmonic mean of the two; None where one of them is None
+        f1: twice the right ones, of all on both sides: the harmonic mean of the two, and 0 where
+            nothing or only something else is predicted; None where neither side has the class
         accuracy: share of ground truth that is named right: of classification the recall, of
             detection among objects that some box matches whatever its name, of segmentation
             among pixels that are foreground in both; None without any
