@@ -120,8 +120,9 @@ def _numbers(report: EvaluationReport) -> list[dict]:
 
 
 def _classes(report: EvaluationReport) -> list[dict]:
-    present = [row for row in report.per_class if row.support]
-    present.sort(key=lambda row: (row.f1 or 0.0, -row.support, row.label))
+    from zs_operators.evaluation.report_parts import worst_first
+
+    present = worst_first(row for row in report.per_class if row.support)
     rows = [_class(row) for row in present[:_MAX_CLASSES]]
     if len(present) > _MAX_CLASSES:
         rest = {"label": f"{len(present) - _MAX_CLASSES} better ones"}

@@ -68,8 +68,9 @@ def rows(report: EvaluationReport) -> list[dict[str, Any]]:
 
 def ranked(report: EvaluationReport) -> list[ClassRow]:
     """Classes that ground truth has or that were predicted, the worst first."""
-    used = [row for row in report.per_class if row.support or row.num_predicted]
-    used.sort(key=lambda row: (row.f1 or 0.0, -row.support, row.label))
+    from zs_operators.evaluation.report_parts import worst_first
+
+    used = worst_first(row for row in report.per_class if row.support or row.num_predicted)
     return used[:MAX_ROWS]
 
 

@@ -97,7 +97,7 @@ def overall(rows: Sequence[ClassRow]) -> dict[str, float | None]:
         # As scikit-learn with zero_division=0: a class that is never predicted has precision 0
         "macro precision": mean([row.precision or 0.0 for row in present]),
         "macro recall": mean([row.recall for row in present]),
-        "macro F1": mean([row.f1 or 0.0 for row in present]),
+        "macro F1": mean([row.f1 for row in present]),
     }
 
 

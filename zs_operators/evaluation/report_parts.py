@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,12 @@ class ClassRow:
     supported: bool | None = None
     average_precision: float | None = None
     iou: float | None = None
+
+
+def worst_first(rows: Iterable[ClassRow]) -> list[ClassRow]:
+    """Classes of low F1 before others, of those alike the common ones, then by name."""
+    # Earlier reports have no F1 where nothing was predicted
+    return sorted(rows, key=lambda row: (row.f1 or 0.0, -row.support, row.label))
 
 
 @dataclass(frozen=True)

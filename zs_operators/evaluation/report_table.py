@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zs_operators.evaluation.report_parts import worst_first
+
 if TYPE_CHECKING:
     from zs_operators.evaluation.report import EvaluationReport
     from zs_operators.evaluation.report_parts import ClassRow, Split
@@ -80,7 +82,7 @@ def _class_lines(report: EvaluationReport) -> list[str]:
     present = [row for row in report.per_class if row.support]
     if not present:
         return []
-    worst = sorted(present, key=lambda row: (row.f1 or 0.0, -row.support, row.label))[:_MAX_CLASSES]
+    worst = worst_first(present)[:_MAX_CLASSES]
     width = max(len("class"), *(len(row.label) for row in worst))
     head = f"{'class':<{width}}  {'support':>9}  precision  recall      F1"
     lines = [head, *(_class_line(row, width) for row in worst)]
