@@ -7,36 +7,34 @@ run can continue after any interruption.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from zs_operators import fields, host_memory, provenance, run_parameters
+from zs_operators import fields, provenance, run_parameters
 from zs_operators.analysis.suspicions import CertaintyTally, findings_of_run
 from zs_operators.errors import (
     BusyFieldError,
     DatabaseError,
     DeletedError,
-    FieldError,
     InvalidInputError,
     MediaError,
     RunError,
 )
 from zs_operators.field_access import FieldAccess
-from zs_operators.reading import ReadAhead, validate_workers
+from zs_operators.inference import Inference, outcome_of
+from zs_operators.reading import validate_workers
 from zs_operators.report import (
     DELETED,
     EDITED,
     LABELED,
-    MODEL_ERROR,
-    OUT_OF_MEMORY,
     Progress,
     RunReport,
     left_alone_warnings,
 )
+from zs_operators.run_selection import Selection, select
 from zs_operators.stopping import Stopped, StopSign
 
 if TYPE_CHECKING:
@@ -44,8 +42,6 @@ if TYPE_CHECKING:
 
     from zs_operators.device import BatchBudget
     from zs_operators.targets import Target
-
-logger = logging.getLogger(__name__)
 
 #: A chunk is written when it holds as many samples as its task lets wait, this many where labels
 #: are small, or is this old, whichever comes first.
@@ -171,17 +167,15 @@ class Run:
         self.label_counts: Counter[str] = Counter()
         self.tally = CertaintyTally()
         self.seconds: Counter[str] = Counter(seconds or {})
-        self.failed_before: set[str] = set()
-        self._budgets = [budget, *getattr(task, "budgets", ())]
+        self._inference = Inference(task, budget, workers=options.workers, seconds=self.seconds)
         self.state = provenance.RUNNING
         self.started = time.time()
-        self.todo_ids: list[str] = []
-        self.total = 0
+        self._take(Selection())
         self.access = FieldAccess(
             samples, task.name, target, overwrite=options.overwrite, kept=self._kept
         )
         try:
-            self.access.patiently(lambda: self._select(sources))
+            self._take(self.access.patiently(lambda: self._select(sources)))
         except BaseException:
             self.access.close()
             raise
@@ -227,8 +221,8 @@ class Run:
             for progress in self._before_reading(begun):
                 yield progress
                 self.access.patiently(sign.heed)
-            for sample_id, outcome in self._results():
-                self._collect(chunk, sample_id, outcome)
+            for index, result in self._inference.results(self.todo_sources):
+                self._collect(chunk, self.todo_ids[index], result)
                 if chunk.is_due(self.task.chunk_samples):
                     self._write(chunk)
                     chunk = _Chunk()
@@ -289,7 +283,7 @@ class Run:
             warnings=(
                 *self.warnings,
                 *self.task.warnings,
-                *(one.warning for one in self._budgets if one.warning),
+                *(one.warning for one in self._inference.budgets if one.warning),
                 *left_alone_warnings(self.counts),
                 *findings.warnings(),
             ),
@@ -300,121 +294,17 @@ class Run:
     def _error_field(self) -> str:
         return fields.error_field(self.target.name)
 
-    def _select(self, sources: Sequence[Any] | None) -> None:
-        """Finds ids and sources of the samples to process, and how many the collection has."""
-        ids, paths = self.samples.values(["id", "filepath"])
-        sources = paths if sources is None else sources
-        if self.samples._dataset.get_field(self._error_field) is not None:
-            self.failed_before = set(self.samples.exists(self._error_field).values("id"))
-
-        marks = self.target.marks(ids)
-        earlier = provenance.find(self.samples, self.task.name, self.target.run_name)
-        same = earlier is not None and earlier.get("signature") == self.signature
-        lacking = self.target.incomplete(ids)
-        if self.options.overwrite:
-            unfinished = same and earlier.get("state") != provenance.COMPLETE
-            done = self.signature if unfinished and self.options.resume else None
-            todo = [i for i, mark in enumerate(marks) if done is None or mark != done]
-        else:
-            self._refuse_foreign(earlier, same, marks)
-            todo = [i for i, mark in enumerate(marks) if mark is None]
-        if lacking:
-            todo = sorted({*todo, *(i for i, one in enumerate(ids) if one in lacking)})
-        self.todo_ids = [ids[i] for i in todo]
-        self.todo_sources = [sources[i] for i in todo]
-        self.total = len(ids)
-        self.target.watch(self.todo_ids, [marks[i] for i in todo])
-        if not self.options.overwrite:
-            self._warn_of_others(marks)
-
-    def _refuse_foreign(
-        self, earlier: dict[str, Any] | None, same: bool, marks: Sequence[str | None]
-    ) -> None:
-        if not self.target.has_values():
-            return
-        foreign = sum(mark is not None and mark != self.signature for mark in marks)
-        of_other_runs = any(mark and mark != self.signature for mark in marks)
-        if same and not of_other_runs and (self.options.resume or not any(marks)):
-            return
-        if earlier is None or foreign:
-            what = f"{foreign or 'some'} labels that this run did not write"
-        elif not same:
-            what = "labels of a run with other settings"
-        else:
-            what = "labels of this run already, and resume=False asks to compute them again"
-        raise FieldError(
-            f"Field {self.target.name!r} holds {what}: choose another name, or allow "
-            "overwriting (overwrite=True)."
+    def _select(self, sources: Sequence[Any] | None) -> Selection:
+        return select(
+            self.samples, self.task.name, self.target, self.signature, self.options, sources
         )
 
-    def _warn_of_others(self, marks: Sequence[str | None]) -> None:
-        others = sum(mark is not None and mark != self.signature for mark in marks)
-        if others:
-            self.warnings.append(
-                f"{others:,} samples have labels in {self.target.name!r} that this run did not "
-                "write; they stay."
-            )
-
-    def _results(self) -> Iterator[tuple[str, Any]]:
-        """Yields ``(sample id, raw result or exception)``, every sample once."""
-        batch_size = self.budget.size
-        reader = ReadAhead(
-            self.todo_sources,
-            self.task.load,
-            workers=self.options.workers,
-            ahead=self.task.prefetch_batches * batch_size,
-        )
-        self._budgets.append(reader.budget)
-        max_bytes, num_bytes = host_memory.image_bytes(), 0
-        ids: list[str] = []
-        items: list[Any] = []
-        waiting = time.perf_counter()
-        try:
-            for index, item in reader:
-                if host_memory.ran_out(item):
-                    # 1. make room: what has been read is inferred, what is read ahead dropped
-                    item = None
-                    yield from zip(ids, self._infer(items), strict=True)
-                    ids, items, num_bytes = [], [], 0
-                    # 2. one more try, alone
-                    item = reader.again(index)
-                if isinstance(item, Exception):
-                    yield self.todo_ids[index], item
-                else:
-                    ids.append(self.todo_ids[index])
-                    items.append(item)
-                    num_bytes += host_memory.size_of(item)
-                is_full = len(items) >= batch_size or num_bytes >= max_bytes
-                if is_full or (items and index == len(self.todo_ids) - 1):
-                    self.seconds["read"] += time.perf_counter() - waiting
-                    yield from zip(ids, self._infer(items), strict=True)
-                    ids, items, num_bytes = [], [], 0
-                    waiting = time.perf_counter()
-        finally:
-            reader.close()
-
-    def _infer(self, items: Sequence[Any]) -> list[Any]:
-        begun = time.perf_counter()
-        try:
-            return self._infer_isolated(items)
-        finally:
-            self.seconds["model"] += time.perf_counter() - begun
-
-    def _infer_isolated(self, items: Sequence[Any]) -> list[Any]:
-        """One result or exception per item: a batch that fails is halved down to its culprit."""
-        too_large: dict[int, BaseException] = {}
-        try:
-            calls = self.budget.run(self.task.infer, items, failed=too_large)
-        except Exception as error:
-            if len(items) == 1:
-                logger.debug("inference failed", exc_info=True)
-                return [error]
-            middle = len(items) // 2
-            return self._infer_isolated(items[:middle]) + self._infer_isolated(items[middle:])
-        results: list[Any] = [too_large.get(i) for i in range(len(items))]
-        for start, stop, found in calls:
-            results[start:stop] = found
-        return results
+    def _take(self, selection: Selection) -> None:
+        self.todo_ids = selection.ids
+        self.todo_sources = selection.sources
+        self.total = selection.total
+        self.failed_before = selection.failed_before
+        self.warnings += selection.warnings
 
     def _collect(self, chunk: _Chunk, sample_id: str, result: Any) -> None:
         if isinstance(result, Exception):
@@ -506,12 +396,3 @@ class Run:
             f"No sample of this run could be labelled ({outcomes}). First reason: "
             f"{reasons[0] if reasons else 'unknown'}. All reasons are in field {sidecar!r}."
         )
-
-
-def outcome_of(error: Exception) -> str:
-    """The outcome recorded for a sample that failed with ``error``."""
-    if isinstance(error, MediaError):
-        return error.outcome
-    from zs_operators.device import is_out_of_memory
-
-    return OUT_OF_MEMORY if is_out_of_memory(error) else MODEL_ERROR

@@ -171,9 +171,10 @@ def _steps(task, samples, field, options):
 
 def _watch(log, seconds_a_batch):
     """Notes what a run sets out to do and what it infers."""
-    from zs_operators import runner
+    from zs_operators import inference, runner
 
-    steps, infer, collect = runner.Run._steps, runner.Run._infer, runner.Run._collect
+    steps, collect = runner.Run._steps, runner.Run._collect
+    infer = inference.Inference._infer
 
     def noted_steps(self):
         _note(log, "todo", *self.todo_ids)
@@ -188,7 +189,7 @@ def _watch(log, seconds_a_batch):
         return collect(self, chunk, sample_id, result)
 
     runner.Run._steps = noted_steps
-    runner.Run._infer = slow_infer
+    inference.Inference._infer = slow_infer
     runner.Run._collect = noted_collect
 
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from zs_operators.embeddings import image_key
 from zs_operators.errors import FieldError
+from zs_operators.inference import outcome_of
 from zs_operators.model_stores import image_store
 from zs_operators.reading import read_ahead
 from zs_operators.region_fields import ExistingBoxes, read_boxes
 from zs_operators.report import Progress
 from zs_operators.rescoring import image_keys
-from zs_operators.runner import outcome_of
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
