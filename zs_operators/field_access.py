@@ -30,6 +30,7 @@ class FieldAccess:
         target: where results go
         overwrite: whether labels may be replaced
         kept: what is safe in the database so far, a sentence for errors
+        lease (None): the right to write, of a run that works in several processes; None takes it
 
     Raises:
         BusyFieldError: if another run writes to one of the fields
@@ -45,6 +46,7 @@ class FieldAccess:
         *,
         overwrite: bool,
         kept: Callable[[], str],
+        lease: RunLease | None = None,
     ) -> None:
         self._samples = samples
         self._task = task
@@ -52,7 +54,7 @@ class FieldAccess:
         self._kept = kept
         self._is_lost = False
         run_key = provenance.run_key(task, target.run_name)
-        self._lease = RunLease(samples, target.field_names, run_key)
+        self._lease = lease or RunLease(samples, target.field_names, run_key)
         self._turn = SchemaTurn(samples)
         self.patiently(self._lease.take)
         try:
@@ -62,6 +64,11 @@ class FieldAccess:
             self.close()
             raise
         self._standing = dataset_state.Standing(samples, target.field_names)
+
+    @property
+    def owner(self) -> str:
+        """Of the lease, for other processes of the same run."""
+        return self._lease.owner
 
     def __enter__(self) -> FieldAccess:
         return self

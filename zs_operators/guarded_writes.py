@@ -7,7 +7,8 @@ ask for that in the updates themselves would make each of them slower by a third
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +29,10 @@ class LeftAlone(NamedTuple):
         deleted = self.deleted | other.deleted
         return LeftAlone(deleted, (self.edited | other.edited) - deleted)
 
+    def but(self, ours: Iterable[str]) -> LeftAlone:
+        """Without samples of which it was this run itself that changed them."""
+        return LeftAlone(self.deleted, self.edited.difference(ours))
+
 
 class FieldGuard:
     """Writes to a top-level field where it holds what it held when the guard was made.
@@ -36,14 +41,26 @@ class FieldGuard:
         samples: the dataset or view; not one that FiftyOne generated
         field: its name
         with_values: ids of the samples that may have a value now; the others have none
+        before (None): of a guard in another process, :meth:`fingerprints`, instead
     """
 
     def __init__(
-        self, samples: SampleCollection, field: str, with_values: Sequence[str] = ()
+        self,
+        samples: SampleCollection,
+        field: str,
+        with_values: Sequence[str] = (),
+        *,
+        before: Mapping[str, bytes] | None = None,
     ) -> None:
         self._dataset = samples._dataset
         self._field = field
-        self._before = dict(self._fingerprints(with_values)) if with_values else {}
+        if before is None:
+            before = self._fingerprints(with_values) if with_values else ()
+        self._before = dict(before)
+
+    def fingerprints(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """What those of the samples held that had a value when the guard was made."""
+        return {one: self._before[one] for one in ids if one in self._before}
 
     def write(self, documents: Mapping[str, Any]) -> LeftAlone:
         """Sets the field to values as the database holds them; done twice, it does the same."""
@@ -72,15 +89,15 @@ class FieldGuard:
                 changed.add(one)
         return changed
 
-    def _fingerprints(self, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
-        """``(id, hash)`` of the field as stored; that of nothing where there is no value."""
+    def _fingerprints(self, ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """``(id, digest)`` of the field as stored; that of nothing where there is no value."""
         where = {"_id": {"$in": _object_ids(ids)}} if len(ids) <= MAX_SELECTED else {}
         wanted = set(ids) if not where else None
         batches = self._dataset._sample_collection.find_raw_batches(where, {self._db_field: True})
         for batch in batches:
             for sample_id, rest in _split(batch):
                 if wanted is None or sample_id in wanted:
-                    yield sample_id, hash(rest)
+                    yield sample_id, hashlib.blake2b(rest, digest_size=8).digest()
 
 
 def write_values(samples: SampleCollection, field: str, values: Mapping[str, Any]) -> LeftAlone:

@@ -40,10 +40,13 @@ class RunLease:
         samples: dataset or view
         fields: names of the fields
         run_key: of the run, for those that come second
+
+    Attributes:
+        owner: says whose it is
     """
 
     def __init__(self, samples: SampleCollection, fields: Sequence[str], run_key: str) -> None:
-        self._owner = uuid.uuid4().hex
+        self.owner = uuid.uuid4().hex
         self._ids = [_lease_id(samples, name) for name in sorted(set(fields))]
         self._run_key = run_key
         self._ended = threading.Event()
@@ -74,11 +77,7 @@ class RunLease:
         Raises:
             BusyFieldError: if another run has taken a field over meanwhile
         """
-        leases = _leases()
-        if journaled:
-            from pymongo import WriteConcern
-
-            leases = leases.with_options(write_concern=WriteConcern(w=1, j=True))
+        leases = _journaled(_leases()) if journaled else _leases()
         found = leases.update_many(self._mine, [{"$set": {"heartbeat": "$$NOW"}}])
         if found.matched_count < len(self._ids):
             raise BusyFieldError(
@@ -95,17 +94,17 @@ class RunLease:
 
     @property
     def _mine(self) -> dict[str, Any]:
-        return {"_id": {"$in": self._ids}, "owner": self._owner}
+        return {"_id": {"$in": self._ids}, "owner": self.owner}
 
     def _take(self, lease_id: str) -> None:
         from pymongo.errors import DuplicateKeyError
 
-        values = {**_this_process(), "owner": self._owner, "run_key": self._run_key}
+        values = {**_this_process(), "owner": self.owner, "run_key": self._run_key}
         take = [{"$set": {**values, "since": "$$NOW", "heartbeat": "$$NOW"}}]
         while True:
             with contextlib.suppress(DuplicateKeyError):
                 # Also if an earlier try of ours came through without our hearing of it
-                _leases().update_one({"_id": lease_id, "owner": self._owner}, take, upsert=True)
+                _leases().update_one({"_id": lease_id, "owner": self.owner}, take, upsert=True)
                 return
             held = _read(lease_id)
             if held is None:
@@ -127,6 +126,51 @@ class RunLease:
             # An outage is noticed, and a lost lease reported, where the run writes
             with contextlib.suppress(PyMongoError, BusyFieldError):
                 self.renew()
+
+
+class SharedLease(RunLease):
+    """The lease of a run whose work is done by several processes, in one that has not taken it.
+
+    It neither keeps the lease alive nor gives it back: if the process that has taken it is gone,
+    the field falls free, and what is left of the run writes no more.
+
+    Args:
+        samples: dataset or view
+        fields: names of the fields
+        run_key: of the run
+        owner: of the lease that was taken
+    """
+
+    def __init__(
+        self, samples: SampleCollection, fields: Sequence[str], run_key: str, owner: str
+    ) -> None:
+        super().__init__(samples, fields, run_key)
+        self.owner = owner
+
+    def take(self) -> None:
+        """Looks whether the run still has it.
+
+        Raises:
+            BusyFieldError: if it has not
+        """
+        self.renew()
+
+    def renew(self, *, journaled: bool = False) -> None:
+        leases = _leases()
+        if journaled:
+            # What is in the journal after this, all that was written before is as well
+            written = [{"$set": {"written": "$$NOW"}}]
+            found = _journaled(leases).update_many(self._mine, written).matched_count
+        else:
+            found = leases.count_documents(self._mine)
+        if found < len(self._ids):
+            raise BusyFieldError(
+                f"Run {self._run_key} is over, or another one has taken its field: this part of it "
+                "writes no more."
+            )
+
+    def release(self) -> None:
+        """It belongs to another process."""
 
 
 class SchemaTurn(RunLease):
@@ -240,6 +284,12 @@ def _started(pid: int) -> float | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
     except psutil.Error:
         return None
+
+
+def _journaled(leases: Any) -> Any:
+    from pymongo import WriteConcern
+
+    return leases.with_options(write_concern=WriteConcern(w=1, j=True))
 
 
 def _leases() -> Any:

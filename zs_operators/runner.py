@@ -7,9 +7,10 @@ run can continue after any interruption.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -171,9 +172,7 @@ class Run:
         self.state = provenance.RUNNING
         self.started = time.time()
         self._take(Selection())
-        self.access = FieldAccess(
-            samples, task.name, target, overwrite=options.overwrite, kept=self._kept
-        )
+        self.access = self._open_access()
         try:
             self._take(self.access.patiently(lambda: self._select(sources)))
         except BaseException:
@@ -218,9 +217,10 @@ class Run:
         chunk = _Chunk()
         try:
             yield self._progress("starting", begun)
-            for progress in self._before_reading(begun):
-                yield progress
-                self.access.patiently(sign.heed)
+            with contextlib.closing(self._before_reading(begun)) as results_known_otherwise:
+                for progress in results_known_otherwise:
+                    yield progress
+                    self.access.patiently(sign.heed)
             for index, result in self._inference.results(self.todo_sources):
                 self._collect(chunk, self.todo_ids[index], result)
                 if chunk.is_due(self.task.chunk_samples):
@@ -248,15 +248,24 @@ class Run:
             self.seconds["total"] += time.perf_counter() - begun
             self._save_record()
         report = self.report()
+        self._check_result(report)
+        return report
+
+    def _open_access(self) -> FieldAccess:
+        overwrite = self.options.overwrite
+        return FieldAccess(
+            self.samples, self.task.name, self.target, overwrite=overwrite, kept=self._kept
+        )
+
+    def _before_reading(self, begun: float) -> Generator[Progress, None, None]:
+        """For runs that get some results otherwise; leaves the others in ``todo_sources``."""
+        yield from ()
+
+    def _check_result(self, report: RunReport) -> None:
         if self.counts and report.num_failed == self.total:
             self.state = provenance.FAILED
             self._save_record()
             raise RunError(self._all_failed())
-        return report
-
-    def _before_reading(self, begun: float) -> Iterator[Progress]:
-        """For runs that know some results already; leaves the others in ``todo_ids``."""
-        return iter(())
 
     def report(self) -> RunReport:
         """The report of the run as it stands."""

@@ -79,6 +79,10 @@ class StopSign:
         if found is not None and found.get(_FIELD) == self._started:
             raise Stopped
 
+    def show(self) -> None:
+        """Has all that looks for it stop: the other processes of the same run."""
+        _runs().update_one(self._document, {"$set": {_FIELD: self._started}})
+
 
 def _document(samples: SampleCollection, key: str) -> dict[str, Any]:
     return {"_dataset_id": samples._root_dataset._doc.id, "key": key}

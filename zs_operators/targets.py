@@ -48,6 +48,12 @@ class Target(Protocol):
     def watch(self, ids: Sequence[str], marks: Sequence[str | None]) -> None:
         """From now on, nobody else's changes to these samples' results are written over."""
 
+    def watched(self, ids: Sequence[str]) -> dict[str, dict[str, bytes]]:
+        """What :meth:`watch` has seen of some samples, for :meth:`watch_too`."""
+
+    def watch_too(self, watched: Mapping[str, Mapping[str, bytes]]) -> None:
+        """Like :meth:`watch`, in another process of the run that has watched since it began."""
+
     def prepare(self, labels: Mapping[str, Any]) -> Any:
         """Results by sample id as :meth:`write` takes them."""
 
@@ -105,6 +111,13 @@ class FieldTarget:
     def watch(self, ids: Sequence[str], marks: Sequence[str | None]) -> None:
         labelled = [one for one, mark in zip(ids, marks, strict=True) if mark is not None]
         self._guards[self.name] = FieldGuard(self.samples, self.name, labelled)
+
+    def watched(self, ids: Sequence[str]) -> dict[str, dict[str, bytes]]:
+        return {name: guard.fingerprints(ids) for name, guard in self._guards.items()}
+
+    def watch_too(self, watched: Mapping[str, Mapping[str, bytes]]) -> None:
+        for name, before in watched.items():
+            self._guards[name] = FieldGuard(self.samples, name, before=before)
 
     def prepare(
         self, labels: Mapping[str, Label | dict[str, Any] | None]
@@ -250,6 +263,12 @@ class SourceTarget:
 
     def watch(self, ids: Sequence[str], marks: Sequence[str | None]) -> None:
         """Not needed: attributes that only runs write, of labels that are found by their ids."""
+
+    def watched(self, ids: Sequence[str]) -> dict[str, dict[str, bytes]]:
+        return {}
+
+    def watch_too(self, watched: Mapping[str, Mapping[str, bytes]]) -> None:
+        """Not needed either."""
 
     def prepare(self, labels: Mapping[str, Any]) -> Mapping[str, Any]:
         return labels
