@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import uuid
 
 import pydash
 
@@ -12,12 +13,13 @@ class Panel:
 
     def __init__(self, operator, context, dataset) -> None:
         self.operator, self.context, self.dataset = operator, context, dataset
+        self.id = uuid.uuid4().hex  # an address may be another panel's later
         self.state, self.data, self.asked = {}, {}, {}
         self("on_load")
 
     def __call__(self, method, **event):
         params = {
-            "panel_id": f"panel-{id(self)}",
+            "panel_id": self.id,
             "panel_state": copy.deepcopy(self.state),
             "__method__": method,
             **event,

@@ -113,7 +113,7 @@ def row(run: StoredRun) -> dict[str, str]:
     return {
         "run": f"{run.task} → {run.label_field}",
         "state": run.state,
-        "started": day(run)[5:],  # the table is narrow, and the year is in the dropdown
+        "started": day(run)[5:],  # the table is narrow, and the year is in the title
         "model": str(run.model.get("name", "–")),
         "counts": ", ".join(f"{n:,} {name}" for name, n in run.counts.items() if n) or "–",
     }

@@ -11,13 +11,16 @@ import fiftyone.operators.types as types
 
 from zs_operators.errors import ZeroShotError
 
-from . import run_inputs, run_operators
+from . import forms, run_inputs, run_operators
 
 if TYPE_CHECKING:
     from zs_operators.run_history import RunComparison, StoredRun
 
-NO_RUN = "(none)"
 PARTS = {"changed": "Changed", "only_a": "Only first", "only_b": "Only second"}
+
+#: Runs chosen, by panel. The App opens a panel twice, and the second answer may come after a click
+_CHOSEN: OrderedDict[str, dict[str, str | None]] = OrderedDict()
+_MAX_CHOSEN = 64
 
 #: Comparisons by panel and runs; they are made again where they were lost
 _COMPARISONS: OrderedDict[tuple, RunComparison] = OrderedDict()
@@ -50,35 +53,32 @@ class RunsPanel(foo.Panel):
         ctx.dataset.reload()  # another process may have run something
         found = runs(ctx.dataset)
         keys = [run.key for run in found]
-        # The App merges new data into old by index: another size needs another name
-        table = f"runs_{len(found)}"
-        ctx.panel.set_data({table: [run_inputs.row(run) for run in found]})
+        chosen = _chosen(ctx)
+        if chosen["run"] not in keys:
+            chosen["run"] = keys[0] if keys else None
+        if chosen["other"] not in keys:
+            chosen["other"] = None
         state.set(
             {
                 "titles": {run.key: run_inputs.title(run) for run in found},
-                "table": table,
-                "run": state.run if state.run in keys else (keys[0] if keys else None),
-                "other": state.other if state.other in keys else NO_RUN,
+                # The App merges new data into old by index: another size needs another name
+                "table": f"runs_{len(found)}",
                 "message": "",
             }
         )
-        self.choose(ctx)
-
-    def choose(self, ctx):
-        """Shows the run, or the two runs, that are chosen."""
+        ctx.panel.set_data({state.table: [run_inputs.row(run) for run in found]})
         self._try(ctx, self._show)
 
     def choose_row(self, ctx):
         """A row of the table was clicked."""
-        keys = list(ctx.panel.state.titles)
-        ctx.panel.state.run = keys[int(ctx.params["row"])]
-        self.choose(ctx)
+        self._choose(ctx, run=_key(ctx))
 
     def compare_row(self, ctx):
         """The button of a row was clicked."""
-        keys = list(ctx.panel.state.titles)
-        ctx.panel.state.other = keys[int(ctx.params["row"])]
-        self.choose(ctx)
+        self._choose(ctx, other=_key(ctx))
+
+    def compare_none(self, ctx):
+        self._choose(ctx, other=None)
 
     def show_samples(self, ctx):
         self._try(ctx, lambda ctx: _show_view(ctx, _run(ctx).samples()))
@@ -139,8 +139,9 @@ class RunsPanel(foo.Panel):
         return types.Property(panel, view=types.ObjectView())
 
     def _one(self, panel, ctx):
+        # No dropdown: the App sends back late what inputs held before a row was clicked
         state = ctx.panel.state
-        self._choice(panel, "run", state.titles, "Run", state.run)
+        panel.md(f"**{forms.escaped(state.titles[state.run])}**", name="run_title")
         row = panel.h_stack("actions", gap=1)
         row.btn("samples", label="Samples", on_click=self.show_samples, variant="contained")
         if state.num_failed:
@@ -158,11 +159,10 @@ class RunsPanel(foo.Panel):
 
     def _two(self, panel, ctx):
         state = ctx.panel.state
-        choices = {NO_RUN: NO_RUN, **state.titles}
-        self._choice(panel, "other", choices, "Compare with", NO_RUN)
         if not state.summary:
             return
-        panel.md(state.summary, name="summary_text")
+        other = forms.escaped(state.titles[state.other])
+        panel.md(f"Compared with **{other}**\n\n{state.summary}", name="summary_text")
         row = panel.h_stack("comparison", gap=1)
         for part, label in PARTS.items():
             count = state.parts.get(part, 0)
@@ -173,6 +173,7 @@ class RunsPanel(foo.Panel):
                     on_click=self.show_part,
                     params={"part": part},
                 )
+        row.btn("none", label="Stop comparing", on_click=self.compare_none)
         if state.flips:
             table = run_inputs.flips_table(on_click_row=self.show_flip)
             table.add_row_action("show", self.show_flip, tooltip="Show images", icon="visibility")
@@ -180,18 +181,14 @@ class RunsPanel(foo.Panel):
         if state.differing:
             panel.md(f"Settings that differ:\n\n{state.differing}", name="differing_text")
 
-    def _choice(self, panel, name: str, choices: dict, label: str, default: str) -> None:
-        view = types.DropdownView()
-        for key, text in choices.items():
-            view.add_choice(key, label=text)
-        panel.enum(
-            name, view.values(), label=label, default=default, view=view, on_change=self.choose
-        )
+    def _choose(self, ctx, **chosen):
+        _chosen(ctx).update(chosen)
+        self._try(ctx, self._show)
 
     def _show(self, ctx):
-        state = ctx.panel.state
-        shown = {"summary": "", "flips": None, "differing": "", "parts": {}, "details": ""}
-        if state.run:
+        chosen = _chosen(ctx)
+        shown = {**chosen, "summary": "", "flips": None, "differing": "", "parts": {}}
+        if chosen["run"]:
             run = _run(ctx)
             shown |= {
                 "details": run_inputs.details(run),
@@ -199,10 +196,10 @@ class RunsPanel(foo.Panel):
                 "is_going_on": run_inputs.is_going_on(run),
             }
         try:
-            if state.run and state.other not in (None, NO_RUN, state.run):
+            if chosen["run"] and chosen["other"] not in (None, chosen["run"]):
                 shown |= self._compared(ctx)
         finally:
-            state.set(shown)
+            ctx.panel.state.set(shown)
 
     def _compared(self, ctx) -> dict:
         found = _comparison(ctx)
@@ -218,8 +215,8 @@ class RunsPanel(foo.Panel):
         }
 
     def _prompt(self, ctx, name: str) -> None:
-        run = ctx.panel.state.run
-        ctx.prompt(f"@zs/operators/{name}", params={"run": run}, on_success=self.refresh)
+        given = {"run": _chosen(ctx)["run"]}
+        ctx.prompt(f"@zs/operators/{name}", params=given, on_success=self.refresh)
 
     def _try(self, ctx, act: Callable) -> None:
         if ctx.panel.state.message:
@@ -233,7 +230,21 @@ class RunsPanel(foo.Panel):
 def _run(ctx, name: str = "run") -> StoredRun:
     from zs_operators.run_history import load_run
 
-    return load_run(ctx.dataset, ctx.panel.state.get(name))
+    return load_run(ctx.dataset, _chosen(ctx)[name])
+
+
+def _chosen(ctx) -> dict[str, str | None]:
+    """The run that is shown and the one it is compared with; from the App where they were lost."""
+    state, key = ctx.panel.state, ctx.panel.id
+    _CHOSEN[key] = _CHOSEN.pop(key, None) or {"run": state.run, "other": state.other}
+    while len(_CHOSEN) > _MAX_CHOSEN:
+        _CHOSEN.popitem(last=False)
+    return _CHOSEN[key]
+
+
+def _key(ctx) -> str:
+    """The run of the row that was clicked."""
+    return list(ctx.panel.state.titles)[int(ctx.params["row"])]
 
 
 def _comparison(ctx) -> RunComparison:

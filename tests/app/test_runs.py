@@ -53,6 +53,7 @@ def test_two_runs_are_compared_and_one_is_deleted(app, named):
     runs = Runs(app)
     runs.open()
     runs.row("detect → first").get_by_role("cell").first.click()
+    app.page.locator("strong", has_text="detect → first ·").wait_for()
     runs.row("detect → second").get_by_role("button").click()
     # The first one imports torch
     agreement = app.page.get_by_text(f"{comparison.agreement:.1%} agreement")

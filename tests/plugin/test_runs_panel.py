@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import uuid
 
 import pytest
 
@@ -30,12 +31,13 @@ class Panel:
 
     def __init__(self, operator, context, dataset) -> None:
         self.operator, self.context, self.dataset = operator, context, dataset
+        self.id = uuid.uuid4().hex  # an address may be another panel's later
         self.state, self.data, self.asked = {}, {}, {}
         self("on_load")
 
     def __call__(self, method, **event):
         state = copy.deepcopy(self.state)
-        params = {"panel_id": f"panel-{id(self)}", "panel_state": state, "__method__": method}
+        params = {"panel_id": self.id, "panel_state": state, "__method__": method}
         ctx = self.context(self.dataset, params={**params, **event})
         self.operator.execute(ctx)
         self.asked = {}
@@ -111,16 +113,30 @@ def test_two_runs_are_compared_and_flips_set_the_view(panel, two_runs):
     assert len(panel("show_part", part="changed").shown()) == len(found.changed_ids)
     assert "set_view" not in panel("show_part", part="only_a").asked
     assert "classes" in panel.state["differing"]
-    panel.state["other"] = "(none)"
-    assert panel("choose").state["summary"] == ""
+    assert panel("compare_none").state["summary"] == ""
 
 
-def test_a_comparison_that_was_lost_is_made_again(panel, operator):
+def test_what_the_server_lost_is_made_again(panel, operator):
     import sys
 
-    panel("compare_row", row=1)
-    sys.modules[type(operator).__module__]._COMPARISONS.clear()
+    panel("choose_row", row=1)
+    panel("compare_row", row=0)
+    module = sys.modules[type(operator).__module__]
+    module._COMPARISONS.clear()
+    module._CHOSEN.clear()
     assert panel("show_flip", row=0).shown()
+    assert panel("toggle_details").state["run"] == "zs_classify_a"
+
+
+def test_an_opening_that_ends_after_a_click_does_not_undo_it(panel):
+    as_opened = copy.deepcopy(panel.state) | {"run": None, "other": None}
+    panel("choose_row", row=1)
+    panel("compare_row", row=0)
+    compared = panel.state["summary"]
+    panel("on_load", panel_state=as_opened)
+    assert panel.state["run"] == "zs_classify_a"
+    assert panel.state["other"] == "zs_classify_b"
+    assert panel.state["summary"] == compared != ""
 
 
 def test_what_cannot_be_compared_is_a_message(operator, context, two_runs):
@@ -129,8 +145,7 @@ def test_what_cannot_be_compared_is_a_message(operator, context, two_runs):
     panel("compare_row", row=1)
     assert "nothing is left" in panel.state["message"]
     assert panel.state["summary"] == ""
-    panel.state["other"] = "(none)"
-    assert panel("choose").state["message"] == ""
+    assert panel("compare_none").state["message"] == ""
 
 
 def test_deleting_and_repeating_ask_first(panel, two_runs):
