@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zs_operators.errors import InvalidInputError, ZeroShotError
 from zs_operators.images import read_image
 from zs_operators.option_checks import check_range
+from zs_operators.stage_times import stage
 
 if TYPE_CHECKING:
     import torch
@@ -103,7 +104,10 @@ class ClassifyOptions:
 
 def load_pixels(clip: ClipModel, source: str | bytes) -> torch.Tensor:
     """Reads and preprocesses one image; (3, S, S) uint8. Safe to call from many threads."""
-    return clip.preprocess(read_image(source, reduce_to_px=clip.reduce_to_px))
+    with stage("decode"):
+        image = read_image(source, reduce_to_px=clip.reduce_to_px)
+    with stage("preprocess"):
+        return clip.preprocess(image)
 
 
 def embed_pixels(clip: ClipModel, items: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -170,16 +174,17 @@ class ZeroShotClassifier:
             embeddings: (N, D) float32, L2-normalised
             store_logits (None): overrides the option of that name
         """
-        scores, decisions = self.decide(embeddings)
         keep_logits = self.options.store_logits if store_logits is None else store_logits
         classes = self.vocabulary.labels
-        logits = scores.logits[:, : len(classes)].tolist() if keep_logits else None
-        return [
-            _prediction(classes, decisions, row, logits[row] if logits else None)
-            if scores.finite[row]
-            else ZeroShotError("the model returned an embedding that is not finite")
-            for row in range(len(scores.finite))
-        ]
+        with stage("score"):
+            scores, decisions = self.decide(embeddings)
+            logits = scores.logits[:, : len(classes)].tolist() if keep_logits else None
+            return [
+                _prediction(classes, decisions, row, logits[row] if logits else None)
+                if scores.finite[row]
+                else ZeroShotError("the model returned an embedding that is not finite")
+                for row in range(len(scores.finite))
+            ]
 
     def decide(self, embeddings: Any) -> tuple[Scores, Decisions]:
         """The same as arrays, for many images at once: their scores, and what is written.

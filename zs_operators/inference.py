@@ -13,6 +13,7 @@ from zs_operators.device import is_out_of_memory
 from zs_operators.errors import MediaError
 from zs_operators.reading import ReadAhead
 from zs_operators.report import MODEL_ERROR, OUT_OF_MEMORY
+from zs_operators.stage_times import StageTimes
 
 if TYPE_CHECKING:
     from zs_operators.device import BatchBudget
@@ -45,13 +46,14 @@ class Inference:
         #: of the models and of reading, each with a warning if it had to shrink
         self.budgets = [budget, *getattr(task, "budgets", ())]
         self.seconds: Counter[str] = Counter() if seconds is None else seconds
+        self._times = StageTimes(self.seconds)
 
     def results(self, sources: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Yields ``(index, raw result or exception)``, every source once."""
         batch_size = self._budget.size
         reader = ReadAhead(
             sources,
-            self._task.load,
+            self._load,
             workers=self._workers,
             ahead=self._task.prefetch_batches * batch_size,
         )
@@ -84,12 +86,13 @@ class Inference:
         finally:
             reader.close()
 
+    def _load(self, source: Any) -> Any:
+        with self._times.measuring():
+            return self._task.load(source)
+
     def _infer(self, items: Sequence[Any]) -> list[Any]:
-        begun = time.perf_counter()
-        try:
+        with self._times.measuring("model"):
             return self._isolated(items)
-        finally:
-            self.seconds["model"] += time.perf_counter() - begun
 
     def _isolated(self, items: Sequence[Any]) -> list[Any]:
         """One result or exception per item: a batch that fails is halved down to its culprit."""

@@ -20,6 +20,7 @@ from zs_operators.device import BatchBudget, default_batch_size, resolve_batch_s
 from zs_operators.errors import InvalidInputError
 from zs_operators.frames import as_pixels, make_frame
 from zs_operators.roi_head import RoiMaps, last_stage
+from zs_operators.stage_times import stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -268,6 +269,10 @@ class _CropImage:
 
     def sample(self, boxes_px: torch.Tensor) -> tuple[torch.Tensor]:
         """(N, K, 3, H, W) uint8 crops of boxes, K contexts each, squashed to the model's size."""
+        with stage("crops"):
+            return (self._crops(boxes_px),)
+
+    def _crops(self, boxes_px: torch.Tensor) -> torch.Tensor:
         import torch
 
         centre = (boxes_px[:, :2] + boxes_px[:, 2:]) / 2
@@ -294,7 +299,7 @@ class _CropImage:
             out[mask] = self._resample(self._whole, boxes[together])
         for row in (~together).nonzero().flatten().tolist():
             out[row] = self._resample_window(boxes[row], factors[row])[0]
-        return (out.unflatten(0, (len(boxes_px), -1)),)
+        return out.unflatten(0, (len(boxes_px), -1))
 
     def _resample(self, pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         from torchvision.ops import roi_align

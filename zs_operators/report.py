@@ -75,7 +75,12 @@ class RunReport:
         error_field: the field with the reason of every failed sample, None if none failed
         counts: number of samples by outcome, resumed samples not included
         labels: number of labels written by class name
-        seconds: wall-clock seconds by stage
+        seconds: wall-clock seconds by stage, and of the whole as ``"total"``. Before it: ``"load"``
+            the models, ``"text"`` to encode the prompts of :func:`zs_operators.classify`. One
+            after the other, and so most of the total: ``"find"`` what is stored, ``"read"`` to
+            wait for images, ``"crops"`` of regions, ``"model"``, ``"masks"`` from the decoder's
+            logits, ``"score"``, ``"labels"`` as FiftyOne has them, ``"write"``. Beside these, of
+            all reader threads together: ``"decode"`` and ``"preprocess"``
         images_per_second: samples processed in this run per second of wall-clock time
         resumed: samples that an earlier, unfinished call had already done
         reused: samples whose embeddings were stored, so that their images were not encoded again
