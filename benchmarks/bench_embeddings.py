@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from bench_classify import machine, make_dataset, private_database
+from bench_classify import machine
+from worlds import make_dataset, private_database
 
 MODEL = "ViT-B-32"
 CLASSES = [f"thing {i}" for i in range(100)]
