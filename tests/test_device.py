@@ -126,6 +126,7 @@ class TestBatchBudget:
             torch.OutOfMemoryError("CUDA out of memory."),
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
             RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+            RuntimeError("GET was unable to find an engine to execute this computation"),
             MemoryError(),
         ],
     )

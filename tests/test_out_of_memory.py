@@ -16,6 +16,7 @@ from tests.run_labels import assert_same, memory_for, written
 from zs_operators import provenance
 from zs_operators.images import read_image
 from zs_operators.proposals import load_proposer
+from zs_operators.sam import Prompts
 from zs_operators.shapes.dataset import SCENE, load_shapes_dataset
 from zs_operators.shapes.world import CLASSES
 
@@ -139,6 +140,19 @@ def test_prompts_of_sam(runs, sam):
         (said,) = runs("everything")
     assert sizes[:4] == [16, 8, 4, 4]
     assert "went on with 4 instead of 16 prompts at once" in said
+
+
+def test_masks_of_prompts_that_were_looked_at_make_room(scenes, sam):
+    image = read_image(scenes.first().filepath)
+    (embedding,) = sam.encode([sam.frame(image)])
+    points = np.random.default_rng(0).uniform(0, 60, (16, 1, 2))
+    alive = []
+    with memory_for(sam.module.mask_decoder.transformer, 4):
+        for chunk in sam.decode(embedding, Prompts(points_px=points)):
+            # the chunk before is still held by whoever loops
+            assert sum(one() is not None for one in alive) <= 1
+            alive.append(weakref.ref(chunk.logits))
+    assert len(alive) == 4
 
 
 def test_all_of_it_at_once(runs, clip, proposer, sam):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,9 @@ _MEMORY_PHRASES = (
     "can't allocate memory",
     "not enough memory",
     "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    # convolutions: cuDNN had no algorithm whose workspace was left room for
+    "unable to find an engine to execute this computation",
 )
 
 
@@ -243,13 +246,22 @@ class BatchBudget:
         Returns:
             ``(start, stop, result)`` for each successful call, in order
         """
-        results = []
+        return list(self.each(fn, items, failed=failed))
+
+    def each(
+        self,
+        fn: Callable[[Any], Any],
+        items: Sequence[Any] | torch.Tensor,
+        *,
+        failed: dict[int, BaseException] | None = None,
+    ) -> Iterator[tuple[int, int, Any]]:
+        """The same one after the other, for results that would not all fit beside the model."""
         start = 0
         while start < len(items):
             stop = min(start + self.size, len(items))
-            error = None
+            error = result = None
             try:
-                results.append((start, stop, fn(items[start:stop])))
+                result = fn(items[start:stop])
             except Exception as raised:
                 if not is_out_of_memory(raised):
                     raise
@@ -257,6 +269,7 @@ class BatchBudget:
                 error = raised.with_traceback(None)
             if error is None:
                 self.succeeded(stop - start)
+                yield start, stop, result
                 start = stop
                 continue
             release_memory(self._device)
@@ -267,7 +280,6 @@ class BatchBudget:
             else:
                 failed[start] = error
                 start = stop
-        return results
 
     def shrink(self, tried: int) -> None:
         """Halves the size after ``tried`` items at once were too many."""

@@ -288,14 +288,11 @@ class SamModel:
         Raises:
             InvalidInputError: if prompts are of a wrong shape or there are neither boxes nor points
         """
-        import torch
-
         prompts = self._checked(prompts)
         budget = budget or self.prompt_budget()
         for start in range(0, len(prompts), self._prompt_chunk):
             part = prompts[start : start + self._prompt_chunk]
-            with torch.no_grad():
-                chunks = budget.run(lambda some: self._decode(embedding, some), part)
+            chunks = budget.each(lambda some: self._decode(embedding, some), part)
             for offset, _, (logits, raw_iou) in chunks:
                 yield Decoded(start + offset, logits, raw_iou)
 
@@ -331,13 +328,14 @@ class SamModel:
             points = ((prompts.points_px * scale).float(), prompts.point_labels)
         if prompts.boxes_px is not None:
             boxes = (prompts.boxes_px * scale.repeat(2)).float()
-        sparse, dense = self.module.prompt_encoder(points=points, boxes=boxes, masks=None)
-        return self.module.mask_decoder.predict_masks(
-            image_embeddings=embedding.features[None],
-            image_pe=self._positions,
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-        )
+        with torch.no_grad():
+            sparse, dense = self.module.prompt_encoder(points=points, boxes=boxes, masks=None)
+            return self.module.mask_decoder.predict_masks(
+                image_embeddings=embedding.features[None],
+                image_pe=self._positions,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+            )
 
     def _checked(self, prompts: Prompts) -> Prompts:
         import torch
