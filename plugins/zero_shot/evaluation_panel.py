@@ -11,12 +11,16 @@ import fiftyone.operators.types as types
 from zs_operators.errors import ZeroShotError
 
 from . import evaluation_plots, forms
+from .panel_memory import PanelMemory
 
 if TYPE_CHECKING:
     from zs_operators.evaluation.report import EvaluationReport
 
 EVALUATE = "@zs/operators/evaluate"
 MODEL_EVALUATION = "model_evaluation_panel_builtin"
+
+#: Keys of the evaluations that are shown
+_CHOSEN: PanelMemory[str | None] = PanelMemory(64)
 
 
 class EvaluationPanel(foo.Panel):
@@ -35,7 +39,6 @@ class EvaluationPanel(foo.Panel):
         self.look_again(ctx)
 
     def on_change_dataset(self, ctx):
-        ctx.panel.state.eval_key = None
         self.look_again(ctx)
 
     def look_again(self, ctx):
@@ -46,13 +49,16 @@ class EvaluationPanel(foo.Panel):
         state.message = ""
         keys = list_evaluations(ctx.dataset) if ctx.dataset is not None else []
         state.keys = keys
-        if state.eval_key not in keys:
-            state.eval_key = keys[-1] if keys else None
+        chosen = _CHOSEN.get(ctx.panel.id, lambda: state.eval_key)
+        if chosen not in keys:
+            chosen = _CHOSEN.put(ctx.panel.id, keys[-1] if keys else None)
+        state.eval_key = chosen
         if keys:
-            self.choose(ctx)
+            self._try(ctx, self._choose)
 
     def choose(self, ctx):
         """Another evaluation was chosen."""
+        _CHOSEN.put(ctx.panel.id, ctx.panel.state.eval_key)
         self._try(ctx, self._choose)
 
     def show_confusion(self, ctx):

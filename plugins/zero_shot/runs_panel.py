@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,19 +11,17 @@ import fiftyone.operators.types as types
 from zs_operators.errors import ZeroShotError
 
 from . import forms, run_inputs, run_operators
+from .panel_memory import PanelMemory
 
 if TYPE_CHECKING:
     from zs_operators.run_history import RunComparison, StoredRun
 
 PARTS = {"changed": "Changed", "only_a": "Only first", "only_b": "Only second"}
 
-#: Runs chosen, by panel. The App opens a panel twice, and the second answer may come after a click
-_CHOSEN: OrderedDict[str, dict[str, str | None]] = OrderedDict()
-_MAX_CHOSEN = 64
-
-#: Comparisons by panel and runs; they are made again where they were lost
-_COMPARISONS: OrderedDict[tuple, RunComparison] = OrderedDict()
-_MAX_COMPARISONS = 4
+#: Keys of the run that is shown and of the one it is compared with
+_CHOSEN: PanelMemory[dict[str, str | None]] = PanelMemory(64)
+#: By panel and runs
+_COMPARISONS: PanelMemory[RunComparison] = PanelMemory(4)
 
 
 class RunsPanel(foo.Panel):
@@ -235,11 +232,8 @@ def _run(ctx, name: str = "run") -> StoredRun:
 
 def _chosen(ctx) -> dict[str, str | None]:
     """The run that is shown and the one it is compared with; from the App where they were lost."""
-    state, key = ctx.panel.state, ctx.panel.id
-    _CHOSEN[key] = _CHOSEN.pop(key, None) or {"run": state.run, "other": state.other}
-    while len(_CHOSEN) > _MAX_CHOSEN:
-        _CHOSEN.popitem(last=False)
-    return _CHOSEN[key]
+    state = ctx.panel.state
+    return _CHOSEN.get(ctx.panel.id, lambda: {"run": state.run, "other": state.other})
 
 
 def _key(ctx) -> str:
@@ -253,11 +247,7 @@ def _comparison(ctx) -> RunComparison:
 
     runs = (_run(ctx), _run(ctx, "other"))
     key = (ctx.panel.id, ctx.dataset.name, *((one.key, one.record.get("started")) for one in runs))
-    found = _COMPARISONS.pop(key, None) or compare_runs(*runs)
-    _COMPARISONS[key] = found
-    while len(_COMPARISONS) > _MAX_COMPARISONS:
-        _COMPARISONS.popitem(last=False)
-    return found
+    return _COMPARISONS.get(key, lambda: compare_runs(*runs))
 
 
 def _show_ids(ctx, found: RunComparison, **which) -> None:

@@ -122,6 +122,17 @@ def test_another_evaluation_is_drawn_under_another_name(panel, evaluated):
     assert set(panel.state["parts"].values()) <= panel.inputs.keys()
 
 
+def test_an_opening_that_ends_after_a_choice_does_not_undo_it(operator, context, evaluated):
+    zs.evaluate(evaluated.limit(3), "said", "ground_truth", eval_key="few", progress=False)
+    panel = Panel(operator, context, evaluated)
+    as_opened = {**panel.state, "eval_key": None}
+    assert panel.state["eval_key"] == "first"
+    panel.state["eval_key"] = "few"
+    panel("choose")
+    panel("on_load", panel_state=as_opened)
+    assert panel.state["eval_key"] == "few"
+
+
 def test_what_went_away_is_a_message(panel, evaluated):
     evaluated.delete_evaluation("first")
     evaluated.delete_run("zs_evaluate_first")
