@@ -122,11 +122,12 @@ def detection(
         label=reject_label if item.rejected_by else item.label,
         bounding_box=list(item.box_rel),
         confidence=item.confidence,
-        cosine=item.cosine,
         margin=item.margin,
         region_index=item.region_index,
         runners_up=[score.label for score in item.runners_up],
     )
+    if item.cosine is not None:
+        label["cosine"] = item.cosine
     if item.objectness is not None:
         label["objectness"] = item.objectness
     if item.rejected_by:

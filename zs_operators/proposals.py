@@ -11,7 +11,7 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,6 +203,15 @@ class Proposer:
         self._roi_pool = copy.copy(module.roi_heads.box_roi_pool)
         if refined:
             self._set_pooler_scales()
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides boxes: plain JSON."""
+        return {
+            "name": self.name,
+            "weights_sha256": self.plan.sha256,
+            "precision": self.precision,
+            "options": asdict(self.options),
+        }
 
     def describe(self) -> dict[str, Any]:
         """Plain JSON that says which model proposed boxes, and how."""

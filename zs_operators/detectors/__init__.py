@@ -1,0 +1,1 @@
+"""Detectors of other makes in the place of the proposer, or of proposer and CLIP."""
