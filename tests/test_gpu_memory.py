@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import fiftyone as fo
+import numpy as np
 import pytest
 import torch
 
 import zs_operators as zs
-from tests.run_labels import assert_same, written
+from zs_operators.classifier import load_pixels
 from zs_operators.device import release_memory
 from zs_operators.proposals import load_proposer
 from zs_operators.shapes.dataset import SCENE, load_shapes_dataset
@@ -20,8 +21,16 @@ pytestmark = pytest.mark.gpu
 DEVICE = "cuda:0"
 NAMES = list(CLASSES)
 MIB = 2**20
-#: Convolutions choose other algorithms where there is less room for them.
+#: Of scores and sides: convolutions choose other algorithms where there is less room for them.
 TOLERANCE = 1e-3
+LEAST_MASK_IOU = 0.9
+SCORES = ("confidence", "cosine", "objectness", "predicted_iou", "stability")
+
+
+@pytest.fixture(autouse=True)
+def _no_tf32(monkeypatch):
+    """Its convolutions would differ in the third digit."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +52,7 @@ def scenes(tmp_path_factory):
 @pytest.fixture
 def little_memory():
     """Lets the process take so many mebibytes more than it has now; the rest when it is over."""
-    total = torch.cuda.get_device_properties(DEVICE).total_memory
+    _, total = torch.cuda.mem_get_info(DEVICE)
 
     def limit(mebibytes):
         release_memory(DEVICE)
@@ -55,6 +64,39 @@ def little_memory():
     release_memory(DEVICE)
 
 
+def assert_alike(found, expected):
+    """Each label has a twin of its name, with scores and a place that differ by little.
+
+    One of twenty may have none: of two equal masks the last digit says which suppresses the other.
+    """
+    found = list(getattr(found, "detections", [found]))
+    alone = []
+    expected = list(getattr(expected, "detections", [expected]))
+    for label in expected:
+        twin = next((one for one in found if is_alike(one, label)), None)
+        alone.append(label) if twin is None else found.remove(twin)
+    assert max(len(alone), len(found)) <= len(expected) // 20, (alone, found)
+
+
+def is_alike(found, expected):
+    if found.label != expected.label:
+        return False
+    if getattr(expected, "mask", None) is not None:
+        # of two points on one thing either mask may be the better one by the last digit
+        return mask_iou(found, expected) >= LEAST_MASK_IOU
+    pairs = [(getattr(one, "bounding_box", []), scores(one)) for one in (found, expected)]
+    return all(np.allclose(*pair, rtol=0, atol=TOLERANCE) for pair in zip(*pairs, strict=True))
+
+
+def scores(label):
+    return [getattr(label, name) for name in SCORES if getattr(label, name, None) is not None]
+
+
+def mask_iou(*labels):
+    both = [label.to_segmentation(frame_size=(512, 512)).mask > 0 for label in labels]
+    return (both[0] & both[1]).sum() / max(1, (both[0] | both[1]).sum())
+
+
 def compare(run, samples, little_memory, mebibytes):
     """Warnings about memory of a run with little of it, whose labels are those of plenty."""
     run("plenty")
@@ -62,7 +104,8 @@ def compare(run, samples, little_memory, mebibytes):
     report = run("tight")
     assert not report.num_failed
     assert Counter(report.counts) == Counter({"labeled": len(samples)})
-    assert_same(written(samples, "tight"), written(samples, "plenty"), TOLERANCE)
+    for sample in samples.select_fields(["plenty", "tight"]):
+        assert_alike(sample["tight"], sample["plenty"])
     samples._dataset.delete_sample_fields(["plenty", "tight"])
     return [one for one in report.warnings if one.startswith("Memory ran out")]
 
@@ -106,15 +149,15 @@ def test_images_of_a_proposer(scenes, little_memory):
 
 
 def test_prompts_of_sam(scenes, little_memory):
-    sam = zs.load_sam("shapes-tiny", device=DEVICE, precision="fp32", prompt_chunk=4096)
-    view = scenes.limit(8)
-    points = {"points_per_side": 64, "min_iou": 0.6, "min_stability": 0.8}
+    sam = zs.load_sam("shapes-tiny", device=DEVICE, precision="fp32", prompt_chunk=1024)
+    view = scenes.limit(3)
+    points = {"points_per_side": 32, "min_iou": 0.6, "min_stability": 0.8}
 
     def run(field):
         return zs.segment(view, model=sam, label_field=field, progress=False, **points)
 
-    said = compare(run, view, little_memory, 192)
-    assert any("instead of 4,096 prompts at once" in one for one in said)
+    said = compare(run, view, little_memory, 96)
+    assert any("instead of 1,024 prompts at once" in one for one in said)
 
 
 def test_an_image_that_never_fits_is_named_and_the_others_go_on(scenes, little_memory):
@@ -129,8 +172,6 @@ def test_an_image_that_never_fits_is_named_and_the_others_go_on(scenes, little_m
         return real(batch)
 
     view = scenes.limit(4)
-    from zs_operators.classifier import load_pixels
-
     marked = load_pixels(clip, view.first().filepath)
     clip.encode_images = encode
     little_memory(128)

@@ -27,7 +27,7 @@ class Workers:
             **{name: value for name, value in os.environ.items() if "DATABASE_URI" not in name},
             "FIFTYONE_DISABLE_SERVICES": "1",  # importing it opens no connection then
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "tests.reliability.workers"],
