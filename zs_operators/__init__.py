@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from zs_operators.evaluation.report import EvaluationReport
     from zs_operators.evaluation.running import evaluate, iter_evaluate
     from zs_operators.evaluation.temperature import apply_temperature
+    from zs_operators.executors.options import RayExecutor
     from zs_operators.fields import check_label_field
     from zs_operators.heads.exchange import export_statistics, head_from_statistics
     from zs_operators.heads.fitting import fit_head, iter_fit_head
@@ -83,6 +84,7 @@ _HOMES = {
     "Progress": "report",
     "PromptLab": "prompt_lab",
     "PromptRow": "vocabulary",
+    "RayExecutor": "executors.options",
     "RegionDetector": "region_detector",
     "ReviewQueue": "analysis",
     "Reviewed": "analysis",
@@ -160,6 +162,7 @@ __all__ = [
     "Progress",
     "PromptLab",
     "PromptRow",
+    "RayExecutor",
     "RegionDetector",
     "ReviewQueue",
     "Reviewed",

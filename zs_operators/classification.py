@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -13,6 +12,7 @@ from zs_operators.class_files import has_known_suffix
 from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
 from zs_operators.embeddings import MODES, EmbeddingStore, image_key
 from zs_operators.errors import VocabularyError
+from zs_operators.executors.jobs import Job, Prepared, steps_of
 from zs_operators.heads import saved as heads
 from zs_operators.heads.identity import IMAGE
 from zs_operators.model_stores import image_store, with_stored_texts
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
     from zs_operators.clip import ClipModel
+    from zs_operators.executors.options import RayExecutor
     from zs_operators.heads.head import Head
 
 DEFAULT_LABEL_FIELD = "zs_classification"
@@ -138,6 +139,8 @@ def classify(
         embeddings ("off"): ``"reuse"`` takes embeddings of images and prompts from a store on disk
             and adds what is missing, ``"refresh"`` computes and stores all again; see
             docs/embeddings.md
+        executor ("local"): who does the work: this process, or with ``"ray"`` or a
+            :class:`RayExecutor` many processes on this machine or a cluster; see docs/scale-out.md
         progress (None): True, False, None for FiftyOne's default, or a callback that gets the
             progress bar
 
@@ -178,6 +181,7 @@ def iter_classify(
     resume: bool = True,
     on_error: str = "record",
     embeddings: str = "off",
+    executor: str | RayExecutor = "local",
 ) -> Generator[Progress, None, RunReport]:
     """Like :func:`classify`, as a generator that yields :class:`Progress` after each chunk.
 
@@ -208,50 +212,58 @@ def iter_classify(
         samples, label_field, "classify", overwrite=overwrite, label_type=label_type
     )
     resolve_batch_size(batch_size)
-    begun = time.perf_counter()
-    clip = load_clip(model, weights, device=device, precision=precision)
-    given = vocabulary.to_dict()
-    vocabulary = with_neutral_prompts(vocabulary, clip, options)
-    loaded = time.perf_counter()
-    texts = with_stored_texts(clip, embeddings)
-    classifier = ZeroShotClassifier(texts, vocabulary, options, head=head)
-    encoded = time.perf_counter()
-    decisive, details = prompt_record(vocabulary)
-    store = None if embeddings == "off" else image_store(clip)
-    make_run = RescoringRun if embeddings == "reuse" else Run
-    run = make_run(
+
+    def prepare() -> Prepared:
+        begun = time.perf_counter()
+        clip = load_clip(model, weights, device=device, precision=precision)
+        weighed = with_neutral_prompts(vocabulary, clip, options)
+        loaded = time.perf_counter()
+        texts = with_stored_texts(clip, embeddings)
+        classifier = ZeroShotClassifier(texts, weighed, options, head=head)
+        encoded = time.perf_counter()
+        decisive, details = prompt_record(weighed)
+        store = None if embeddings == "off" else image_store(clip)
+        return Prepared(
+            make_task=lambda: ClassifyTask(classifier, reject_label, store),
+            record={
+                "task": "classify",
+                **decisive,
+                **heads.decisive(head),
+                "options": vars(options),
+                "reject_label": reject_label,
+                "model": model_identity(clip),
+            },
+            details={
+                **details,
+                "vocabulary": vocabulary.to_dict(),
+                "parameters": parameters,
+                "model_details": clip.describe(),
+                "head_details": heads.described(head),
+                "embeddings": embeddings,
+            },
+            budget=BatchBudget(
+                resolve_batch_size(batch_size, clip.device, clip.precision), device=clip.device
+            ),
+            run_class=RescoringRun if embeddings == "reuse" else Run,
+            seconds={"load": loaded - begun, "text": encoded - loaded},
+            warnings=[
+                *weighed.warnings,
+                *prompt_warnings(clip, weighed),
+                *heads.head_warnings(head, IMAGE),
+            ],
+            store=store,
+        )
+
+    job = Job(
+        iter_classify,
+        parameters,
+        {"classes": vocabulary, "head": head},
         samples,
-        ClassifyTask(classifier, reject_label, store),
         FieldTarget(samples, label_field, label_type),
-        record={
-            "task": "classify",
-            **decisive,
-            **heads.decisive(head),
-            "options": vars(options),
-            "reject_label": reject_label,
-            "model": model_identity(clip),
-        },
-        details={
-            **details,
-            "vocabulary": given,
-            "parameters": parameters,
-            "model_details": clip.describe(),
-            "head_details": heads.described(head),
-            "embeddings": embeddings,
-        },
-        budget=BatchBudget(
-            resolve_batch_size(batch_size, clip.device, clip.precision), device=clip.device
-        ),
-        options=run_options,
-        seconds={"load": loaded - begun, "text": encoded - loaded},
-        warnings=[
-            *vocabulary.warnings,
-            *prompt_warnings(clip, vocabulary),
-            *heads.head_warnings(head, IMAGE),
-        ],
+        run_options,
+        prepare,
     )
-    with contextlib.nullcontext() if store is None else store:
-        return (yield from run.steps())
+    return (yield from steps_of(job, executor))
 
 
 def parse_classes(

@@ -18,8 +18,8 @@ OBJECT = "object"
 #: A view that takes more text than this is not recorded: its samples are those the run has marked.
 MAX_STAGES_CHARS = 200_000
 
-# Nobody repeats these: the first is the data, the second is only shown
-_NOT_RECORDED = ("samples", "progress", "options")
+# Nobody repeats these: the first is the data, the others only where it runs and what is shown
+_NOT_RECORDED = ("samples", "executor", "progress", "options")
 _MODELS = ("model", "clip", "proposals")
 _FILES = ("weights", "clip_weights", "proposal_weights")
 

@@ -104,7 +104,7 @@ class RunOptions:
 
 
 @dataclass
-class _Chunk:
+class Chunk:
     """Results waiting for the next write."""
 
     labels: dict[str, Any] = field(default_factory=dict)
@@ -214,7 +214,7 @@ class Run:
         self._save_record()
         sign = StopSign(self.samples, self.run_key, self.started)
         begun = time.perf_counter()
-        chunk = _Chunk()
+        chunk = Chunk()
         try:
             yield self._progress("starting", begun)
             with contextlib.closing(self._before_reading(begun)) as results_known_otherwise:
@@ -225,12 +225,12 @@ class Run:
                 self._collect(chunk, self.todo_ids[index], result)
                 if chunk.is_due(self.task.chunk_samples):
                     self._write(chunk)
-                    chunk = _Chunk()
+                    chunk = Chunk()
                     yield self._progress("labelling", begun)
                     self.access.patiently(sign.heed)
             if chunk:
                 self._write(chunk)
-                chunk = _Chunk()
+                chunk = Chunk()
                 yield self._progress("labelling", begun)
             self.state = provenance.COMPLETE
         except (GeneratorExit, KeyboardInterrupt):
@@ -239,7 +239,7 @@ class Run:
         except Stopped:
             self.state = provenance.CANCELLED
         except (DatabaseError, DeletedError, BusyFieldError):
-            chunk = _Chunk()  # there is nowhere to write it
+            chunk = Chunk()  # there is nowhere to write it
             raise
         finally:
             if self.state == provenance.RUNNING:
@@ -315,7 +315,7 @@ class Run:
         self.failed_before = selection.failed_before
         self.warnings += selection.warnings
 
-    def _collect(self, chunk: _Chunk, sample_id: str, result: Any) -> None:
+    def _collect(self, chunk: Chunk, sample_id: str, result: Any) -> None:
         if isinstance(result, Exception):
             self._fail(chunk, sample_id, result)
             return
@@ -333,7 +333,7 @@ class Run:
         chunk.outcomes[sample_id] = outcome, names
         self.seconds["labels"] += time.perf_counter() - begun
 
-    def _fail(self, chunk: _Chunk, sample_id: str, error: Exception) -> None:
+    def _fail(self, chunk: Chunk, sample_id: str, error: Exception) -> None:
         if self.options.on_error == "raise":
             raise error
         outcome = outcome_of(error)
@@ -341,7 +341,7 @@ class Run:
         chunk.errors[sample_id] = f"{outcome}: {str(error) or type(error).__name__}"
         chunk.outcomes[sample_id] = outcome, ()
 
-    def _write(self, chunk: _Chunk) -> None:
+    def _write(self, chunk: Chunk) -> None:
         if len(chunk):
             self._store(lambda: self.target.prepare(chunk.labels), chunk.errors, chunk.outcomes)
 

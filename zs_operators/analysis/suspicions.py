@@ -40,6 +40,13 @@ class CertaintyTally:
                 self.num_margins += 1
                 self.num_close += score.margin < CLOSE_MARGIN
 
+    def include(self, other: CertaintyTally) -> None:
+        """Counts what another tally has counted."""
+        self.num += other.num
+        self.sum_confidence += other.sum_confidence
+        self.num_margins += other.num_margins
+        self.num_close += other.num_close
+
 
 @dataclass(frozen=True)
 class Findings:
