@@ -175,7 +175,7 @@ def fiftyone_model(clip, device):
         TorchOpenClipModelConfig(
             {
                 "entrypoint_fcn": "",
-                "clip_model": MODEL,
+                "clip_model": clip.architecture,
                 "pretrained": "",
                 "text_prompt": "A photo of",
                 "classes": CLASSES,

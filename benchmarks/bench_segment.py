@@ -54,7 +54,7 @@ def throughput(options, folder: Path) -> None:
     for size in SIZES:
         for count in options.boxes:
             dataset = pictures(folder, size, count)
-            sides = make_sides(dataset, options.device)
+            sides = make_sides(dataset, load_models(options.device))
             seconds: dict[str, list[float]] = {name: [] for name in sides}
             for number in range(options.rounds + 1):
                 for name, side in sides.items():
@@ -72,34 +72,45 @@ def throughput(options, folder: Path) -> None:
             dataset.delete()
 
 
-def make_sides(dataset, device: str) -> dict:
+def load_models(device: str, model: str = "sam-vit-b") -> tuple:
+    """FiftyOne's, and ours in fp32 and in the precision of "auto", of the same random weights."""
     from zs_operators.sam import load_sam
 
-    fp32 = load_sam("sam-vit-b", "random", device=device, precision="fp32")
-    auto = load_sam("sam-vit-b", "random", device=device, precision="auto")
+    fp32, auto = (
+        load_sam(model, "random", device=device, precision=precision)
+        for precision in ("fp32", "auto")
+    )
+    return fiftyone_model(fp32, device), fp32, auto
+
+
+def make_sides(dataset, models: tuple) -> dict:
+    model, fp32, auto = models
     return {
-        THEIRS: theirs(dataset, fp32, device),
+        THEIRS: theirs(dataset, model),
         FP32: ours(dataset, fp32, "fp32"),
         AUTO: ours(dataset, auto, "auto"),
         STORED: ours(dataset, auto, "stored", embeddings="reuse"),
     }
 
 
-def theirs(dataset, sam, device: str):
+def fiftyone_model(sam, device: str):
+    """The class of ``segment-anything-vitb-torch`` with our weights."""
     import torch
     from fiftyone.utils.sam import SegmentAnythingModel, SegmentAnythingModelConfig
 
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "sam_vit_b.pth")
+        path = os.path.join(folder, "weights.pth")
         torch.save(sam.module.state_dict(), path)
         config = {
-            "entrypoint_fcn": "segment_anything.build_sam.build_sam_vit_b",
+            "entrypoint_fcn": f"segment_anything.build_sam.build_{sam.name.replace('-', '_')}",
             "entrypoint_args": {},
             "model_path": path,
             "device": device,
         }
-        model = SegmentAnythingModel(SegmentAnythingModelConfig(config))
+        return SegmentAnythingModel(SegmentAnythingModelConfig(config))
 
+
+def theirs(dataset, model):
     def run() -> None:
         dataset.apply_model(model, "theirs", prompt_field="boxes", progress=False)
 
@@ -125,24 +136,27 @@ def ours(dataset, sam, field: str, **options):
     return run
 
 
-def pictures(folder: Path, size: tuple[int, int], boxes: int):
-    """A dataset of one image with some boxes of a tenth to four tenths of each side."""
+def pictures(folder: Path, size: tuple[int, int], boxes: int, images: int = 1):
+    """A dataset of images with some boxes of a tenth to four tenths of each side."""
     import fiftyone as fo
     import numpy as np
     from PIL import Image
 
-    rng = np.random.default_rng(0)
-    path = folder / f"{size[0]}-{boxes}.jpg"
-    coarse = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
-    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
-    sides = rng.uniform(0.1, 0.4, (boxes, 2))
-    corners = rng.uniform(0, 1 - sides)
-    labels = [
-        fo.Detection(label="thing", bounding_box=[*corner, *side])
-        for corner, side in zip(corners.tolist(), sides.tolist(), strict=True)
-    ]
+    samples = []
+    for seed in range(images):
+        rng = np.random.default_rng(seed)
+        path = folder / f"{size[0]}-{boxes}-{seed}.jpg"
+        coarse = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
+        sides = rng.uniform(0.1, 0.4, (boxes, 2))
+        corners = rng.uniform(0, 1 - sides)
+        labels = [
+            fo.Detection(label="thing", bounding_box=[*corner, *side])
+            for corner, side in zip(corners.tolist(), sides.tolist(), strict=True)
+        ]
+        samples.append(fo.Sample(filepath=path, boxes=fo.Detections(detections=labels)))
     dataset = fo.Dataset()
-    dataset.add_sample(fo.Sample(filepath=path, boxes=fo.Detections(detections=labels)))
+    dataset.add_samples(samples)
     return dataset
 
 
@@ -177,8 +191,10 @@ def peak_mb(side: str, boxes: int, device: str) -> float:
 
         precision = "auto" if side == AUTO else "fp32"
         sam = load_sam("sam-vit-b", "random", device=device, precision=precision)
-        make = theirs if side == THEIRS else ours
-        run = make(dataset, sam, device if side == THEIRS else "mine")
+        if side == THEIRS:
+            run = theirs(dataset, fiftyone_model(sam, device))
+        else:
+            run = ours(dataset, sam, "mine")
         before = resident_mb()
         run()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
