@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from zs_operators.clip import ClipModel, load_clip
     from zs_operators.clip_classifier import ClipClassifier
     from zs_operators.detection import detect, iter_detect
+    from zs_operators.detectors.text_detector import FoundBoxes, TextDetector
     from zs_operators.embedding_index import register_index, take_over
     from zs_operators.errors import ZeroShotError
     from zs_operators.evaluation.records import load_evaluation
@@ -79,6 +80,7 @@ _HOMES = {
     "DeletedRun": "run_history",
     "ErrorKind": "analysis",
     "EvaluationReport": "evaluation.report",
+    "FoundBoxes": "detectors.text_detector",
     "Head": "heads.head",
     "HeadReport": "heads.report",
     "Progress": "report",
@@ -94,6 +96,7 @@ _HOMES = {
     "SamSegmenter": "sam_segmenter",
     "SanityCard": "analysis",
     "StoredRun": "run_history",
+    "TextDetector": "detectors.text_detector",
     "Vocabulary": "vocabulary",
     "ZeroShotError": "errors",
     "apply_temperature": "evaluation.temperature",
@@ -157,6 +160,7 @@ __all__ = [
     "DeletedRun",
     "ErrorKind",
     "EvaluationReport",
+    "FoundBoxes",
     "Head",
     "HeadReport",
     "Progress",
@@ -172,6 +176,7 @@ __all__ = [
     "SamSegmenter",
     "SanityCard",
     "StoredRun",
+    "TextDetector",
     "Vocabulary",
     "ZeroShotError",
     "__version__",
