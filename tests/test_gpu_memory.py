@@ -40,11 +40,13 @@ def scenes(tmp_path_factory):
     dataset = load_shapes_dataset("test-gpu-memory", num_scenes=16, folder=folder)
     view = dataset.match_tags(SCENE)
     dataset.delete_samples(dataset.exclude(view.values("id")))
-    dataset.add_samples(
+    originals = list(dataset)
+    copies = [
         fo.Sample(filepath=one.filepath, objects=one.objects.copy())
         for _ in range(63)
-        for one in list(dataset)
-    )
+        for one in originals
+    ]
+    dataset.add_samples(copies)
     yield dataset
     dataset.delete()
 
