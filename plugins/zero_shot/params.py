@@ -33,6 +33,9 @@ SECTIONS = (
 #: Choice of the model picker that asks for an architecture and weights instead.
 CUSTOM_MODEL = "custom"
 
+#: Choice of the model pickers that asks for a detector of another make instead.
+OTHER_DETECTOR = "other-detector"
+
 #: Inputs of a CLIP model: its name, its weights, and the architecture of a custom one. The first
 #: two are also the engine's arguments.
 MODEL_INPUTS = ("model", "weights", "architecture")
@@ -219,6 +222,8 @@ def model_and_weights(
         InvalidInputError: if a custom model was chosen without its architecture
     """
     model, weights, architecture = (values.get(name) for name in names)
+    if model == OTHER_DETECTOR:
+        return None, None
     if model != CUSTOM_MODEL:
         return model, weights
     if not architecture and not weights:
