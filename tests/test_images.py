@@ -609,7 +609,7 @@ def test_paths_that_lead_nowhere(tmp_path):
         str(loop): os.strerror(errno.ELOOP),
         str(tmp_path / ("x" * 5000)): os.strerror(errno.ENAMETOOLONG),
         "nul\0l.jpg": "not a valid path",
-        "s3://bucket/photo.jpg": "remote address",
+        "https://host/photo.jpg": "remote address",
         "": "No file path",
         None: "No file path",
     }.items():

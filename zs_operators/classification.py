@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from zs_operators import fields, labels, provenance
+from zs_operators import fields, label_documents, provenance
 from zs_operators.class_files import has_known_suffix
 from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
 from zs_operators.embeddings import MODES, EmbeddingStore, image_key
@@ -84,7 +84,7 @@ class ClassifyTask:
 
     def label(self, result: Any, run: str) -> tuple[fo.Label, str, Sequence[str]]:
         is_list = self.classifier.options.is_list
-        build = labels.classifications if is_list else labels.classification
+        build = label_documents.classifications if is_list else label_documents.classification
         label = build(result, run=run, reject_label=self.reject_label)
         outcome = REJECTED if result.rejected_by is not None else LABELED
         return label, outcome, [score.label for score in result.kept]
@@ -224,7 +224,7 @@ def iter_classify(
         decisive, details = prompt_record(weighed)
         store = None if embeddings == "off" else image_store(clip)
         return Prepared(
-            make_task=lambda: ClassifyTask(classifier, reject_label, store),
+            classifier,
             record={
                 "task": "classify",
                 **decisive,
@@ -262,6 +262,7 @@ def iter_classify(
         FieldTarget(samples, label_field, label_type),
         run_options,
         prepare,
+        lambda made: ClassifyTask(made.model, reject_label, made.store),
     )
     return (yield from steps_of(job, executor))
 

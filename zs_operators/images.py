@@ -47,6 +47,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from zs_operators import remote_media
 from zs_operators.errors import (
     InvalidInputError,
     MediaTooLargeError,
@@ -130,7 +131,7 @@ def read_image(
     """Reads one image file, or the bytes of one.
 
     Args:
-        source: a path, or the file's bytes
+        source: a path, an address such as ``s3://bucket/key``, or the file's bytes
         reduce_to_px (None): the size the image will be resized to. A JPEG may then be decoded at
             1/2, 1/4 or 1/8 as long as its shorter side stays at least twice this; at most 4
             levels of difference after the resize. None always gives the full size
@@ -203,6 +204,10 @@ def _opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
         ) from None
 
     name = repr(os.fsdecode(path))
+    address = remote_media.address_of(os.fsdecode(path))
+    if address is not None:
+        yield io.BytesIO(remote_media.read(address)), repr(without_secrets(address))
+        return
     try:
         status = os.stat(path)
         # A pipe or a device would block or never end, so it is refused before it is opened.
@@ -222,7 +227,10 @@ def _opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
 def _open_error(error: Exception, name: str) -> Exception:
     name = without_secrets(name)
     if _ADDRESS.search(name):
-        return MissingMediaError(f"{name} is a remote address; download it and use the local path")
+        return MissingMediaError(
+            f"{name} is a remote address of a kind that is not read; download it and use the local "
+            "path, or see docs/scale-out.md for those that are"
+        )
     if isinstance(error, ValueError):
         return MissingMediaError(f"{name} is not a valid path ({error}); correct the filepath")
     if isinstance(error, FileNotFoundError | NotADirectoryError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zs_operators import fields, mask_files, mask_labels, provenance
 from zs_operators.classification import Classes, parse_classes, prompt_warnings
 from zs_operators.embeddings import MODES
+from zs_operators.executors.jobs import Job, Prepared, steps_of
 from zs_operators.mask_target import PROMPT_IDS, MaskLabels, MaskTarget
 from zs_operators.option_checks import check_choice
 from zs_operators.progress import show_progress
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
     from zs_operators.clip import ClipModel
+    from zs_operators.executors.options import RayExecutor
     from zs_operators.proposals import Proposer
     from zs_operators.sam import SamModel
+    from zs_operators.vocabulary import Vocabulary
 
 DEFAULT_LABEL_FIELD = "zs_masks"
 
@@ -183,8 +186,8 @@ def segment(
             :class:`zs_operators.detector.DetectOptions`; the objectness of a mask of everything
             is ``predicted_iou · stability``
         batch_size ("auto"), device ("auto"), precision ("auto"), workers (None),
-        overwrite (False), resume (True), on_error ("record"), progress (None): see
-            :func:`zs_operators.classify`
+        overwrite (False), resume (True), on_error ("record"), executor ("local"),
+        progress (None): see :func:`zs_operators.classify`
 
     Returns:
         a :class:`RunReport`
@@ -223,6 +226,7 @@ def iter_segment(
     overwrite: bool = False,
     resume: bool = True,
     on_error: str = "record",
+    executor: str | RayExecutor = "local",
     **options: Any,
 ) -> Generator[Progress, None, RunReport]:
     """Like :func:`segment`, as a generator that yields :class:`Progress` after each chunk."""
@@ -252,75 +256,81 @@ def iter_segment(
         # a folder for each dataset: a run removes masks that an earlier one has left in its own
         output_dir = str(mask_files.check_output_dir(output_dir) / samples._root_dataset.slug)
     resolve_batch_size(batch_size)
-
-    begun = time.perf_counter()
-    segmenter = load_segmenter(
-        prompts,
-        masks,
-        vocabulary,
-        detect,
-        model=model,
-        weights=weights,
-        clip=clip,
-        clip_weights=clip_weights,
-        region_embedding=region_embedding,
-        proposals=proposals,
-        proposal_weights=proposal_weights,
-        proposal_mode=proposal_mode,
-        embeddings=embeddings,
-        device=device,
-        precision=precision,
-    )
-    detector = segmenter.detector
-    loaded = time.perf_counter() - begun
     ids = None
     if sources is not None:
         ids = dict(zip(samples.values("id"), (one.label_ids for one in sources), strict=True))
-    record, details = segment_record(segmenter, prompts)
-    run = Run(
-        samples,
-        SegmentTask(
+
+    def prepare() -> Prepared:
+        begun = time.perf_counter()
+        segmenter = load_segmenter(
+            prompts,
+            masks,
+            vocabulary,
+            detect,
+            model=model,
+            weights=weights,
+            clip=clip,
+            clip_weights=clip_weights,
+            region_embedding=region_embedding,
+            proposals=proposals,
+            proposal_weights=proposal_weights,
+            proposal_mode=proposal_mode,
+            embeddings=embeddings,
+            device=device,
+            precision=precision,
+        )
+        detector = segmenter.detector
+        loaded = time.perf_counter() - begun
+        record, details = segment_record(segmenter, prompts)
+        return Prepared(
             segmenter,
+            record={**record, "output_dir": output_dir, "semantic_field": semantic_field},
+            details={
+                **details,
+                "parameters": {**parameters, **asdict(masks), **(asdict(detect) if detect else {})},
+                "source": provenance.source(samples, prompts) if given else None,
+            },
+            budget=BatchBudget(
+                segmenter.batch_size if batch_size == "auto" else resolve_batch_size(batch_size),
+                device=segmenter.sam.device,
+            ),
+            run_class=Run,
+            seconds={"load": loaded},
+            warnings=[
+                *(vocabulary.warnings if vocabulary is not None else ()),
+                *(prompt_warnings(detector.clip, vocabulary) if detector is not None else ()),
+            ],
+        )
+
+    job = Job(
+        iter_segment,
+        parameters,
+        {"classes": vocabulary},
+        samples,
+        MaskTarget(
+            samples,
+            label_field,
+            _attributes(given, vocabulary),
+            prompt_ids=ids,
+            semantic_field=semantic_field,
+            mask_targets={value: name for name, value in (targets or {}).items()},
+        ),
+        run_options,
+        prepare,
+        lambda made: SegmentTask(
+            made.model,
             label_field=label_field,
             output_dir=output_dir,
             semantic_field=semantic_field,
             targets=targets,
             num_classes=None if vocabulary is None else len(vocabulary.labels),
         ),
-        MaskTarget(
-            samples,
-            label_field,
-            _attributes(given, detector),
-            prompt_ids=ids,
-            semantic_field=semantic_field,
-            mask_targets={value: name for name, value in (targets or {}).items()},
-        ),
-        sources=sources,
-        record={
-            **record,
-            "output_dir": output_dir,
-            "semantic_field": semantic_field,
-        },
-        details={
-            **details,
-            "parameters": {**parameters, **asdict(masks), **(asdict(detect) if detect else {})},
-            "source": provenance.source(samples, prompts) if given else None,
-        },
-        budget=BatchBudget(
-            segmenter.batch_size if batch_size == "auto" else resolve_batch_size(batch_size),
-            device=segmenter.sam.device,
-        ),
-        options=run_options,
-        seconds={"load": loaded},
-        warnings=[
-            *(vocabulary.warnings if vocabulary is not None else ()),
-            *(prompt_warnings(detector.clip, vocabulary) if detector is not None else ()),
-        ],
+        sources,
     )
-    return (yield from run.steps())
+    return (yield from steps_of(job, executor))
 
 
-def _attributes(given: bool, detector: Any) -> str:
+def _attributes(given: bool, vocabulary: Vocabulary | None) -> str:
     if given:
         return fields.PROMPTED_MASKS
-    return fields.MASKS if detector is None else fields.NAMED_MASKS
+    return fields.MASKS if vocabulary is None else fields.NAMED_MASKS

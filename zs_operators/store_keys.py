@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zs_operators import remote_media
 from zs_operators.errors import MissingMediaError
 
 FOLDER_VARIABLE = "ZS_STORE_DIR"
@@ -29,9 +30,14 @@ def store_folder(name: str) -> Path:
 def media_key(path: str | os.PathLike) -> str:
     """64 hex digits of a file's absolute path, size and modification time in nanoseconds.
 
+    Of an address, what its store knows of the object: size, and tag or time of its version.
+
     Raises:
         MissingMediaError: if there is no such file
     """
+    address = remote_media.address_of(os.fsdecode(path))
+    if address is not None:
+        return _digest(remote_media.identity(address))
     absolute = os.path.abspath(os.fspath(path))
     try:
         status = os.stat(absolute)

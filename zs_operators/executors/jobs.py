@@ -24,13 +24,13 @@ class Prepared:
     """What comes of loading the models; made once in each process that labels samples.
 
     Attributes:
-        make_task: a new task, with counts of its own, over the same models
+        model: what the task runs
         record, details, budget, seconds, warnings: see :class:`zs_operators.runner.Run`
         run_class: what runs the task
         store: of embeddings, which is closed when all is done
     """
 
-    make_task: Callable[[], Task]
+    model: Any
     record: dict[str, Any]
     details: dict[str, Any]
     budget: BatchBudget
@@ -56,6 +56,8 @@ class Job:
         target: where results go
         options: of the run
         prepare: loads the models
+        make_task: a new task, with counts of its own, over what was prepared, here or for an
+            earlier call with the same arguments
         sources: what the task loads for each sample; their filepaths if None
     """
 
@@ -66,6 +68,7 @@ class Job:
     target: Target
     options: RunOptions
     prepare: Callable[[], Prepared]
+    make_task: Callable[[Prepared], Task]
     sources: Sequence[Any] | None = None
 
     @property
@@ -105,7 +108,7 @@ def steps_of(
     prepared = job.prepare()
     run = prepared.run_class(
         job.samples,
-        prepared.make_task(),
+        job.make_task(prepared),
         job.target,
         sources=job.sources,
         record=prepared.record,

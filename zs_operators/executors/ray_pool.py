@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: A cluster of this process's own moves no pixels, so it needs the least that Ray allows.
 _OBJECT_STORE_BYTES = 80 * 2**20
+#: What Ray says of a worker that it ended because the machine had no memory left.
+_OUT_OF_MEMORY = "NODE_OUT_OF_MEMORY"
 
 
 @dataclass(eq=False)
@@ -148,6 +150,7 @@ class RayPool:
         busy = {id(one.waiting_for): one for one in self.members if one.waiting_for is not None}
         waiting = [one.waiting_for for one in busy.values()]
         if not waiting:
+            time.sleep(seconds)
             return
         ready, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds)
         if ready:
@@ -177,7 +180,7 @@ class RayPool:
             return Event(member, died=f"{type(error.cause).__name__}: {error.cause}")
         except errors.RayError as error:
             member.waiting_for = None
-            memory = isinstance(error, errors.OutOfMemoryError) or "OutOfMemory" in str(error)
+            memory = isinstance(error, errors.OutOfMemoryError) or _OUT_OF_MEMORY in str(error)
             return Event(member, died=_reason(error), is_gone=True, out_of_memory=memory)
 
 

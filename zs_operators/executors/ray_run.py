@@ -79,8 +79,9 @@ def _call(job: Job) -> Call:
             f"device={arguments['device']!r}: with executor='ray' each worker sees the GPUs that "
             f"Ray gives it, so device must be one of {', '.join(_DEVICES)}."
         )
-    host, port = foo.get_db_conn().client.address or ("localhost", 27017)
-    uri = fo.config.database_uri or f"mongodb://{host}:{port}"
+    uri = fo.config.database_uri
+    if uri is None:  # FiftyOne's own, which workers on this machine reach
+        uri = "mongodb://{}:{}".format(*foo.get_db_conn().client.address)
     function = job.function.__module__, job.function.__name__
     name = job.samples._root_dataset.name
     return Call(

@@ -121,7 +121,8 @@ class ShardExecutor:
     def steps(self, job: Job) -> Generator[Progress, None, Any]:
         if self._prepared is None:
             self._prepared = job.prepare()
-        prepared, task = self._prepared, self._prepared.make_task()
+        prepared = self._prepared
+        task = job.make_task(prepared)
         if self.order is None:
             yield from ()
             return _description(prepared, task)
