@@ -8,7 +8,16 @@ import fiftyone.operators.types as types
 
 from zs_operators.errors import InvalidInputError, SamplesError
 
-from . import forms, head_form, model_form, outcomes, params, targeting, vocabulary_form
+from . import (
+    executor_form,
+    forms,
+    head_form,
+    model_form,
+    outcomes,
+    params,
+    targeting,
+    vocabulary_form,
+)
 from .run_operator import RunOperator
 
 #: Arguments of :func:`zs_operators.classify` that a form or a script may set besides the classes.
@@ -31,6 +40,7 @@ ARGUMENTS = (
     "resume",
     "on_error",
     "embeddings",
+    "executor",
 )
 OPTIONS = (
     "top_k",
@@ -83,6 +93,7 @@ class Classify(RunOperator):
             forms.rejection(inputs)
             forms.classification_output(inputs)
             performance = model_form.performance(inputs)
+            executor_form.executor(performance)
             model_form.embeddings(performance, "About 1 kB an image")
         return types.Property(inputs, view=types.View(label=self.label))
 

@@ -9,6 +9,7 @@ import fiftyone.operators.types as types
 
 from . import (
     detect_form,
+    executor_form,
     model_form,
     params,
     preview,
@@ -29,6 +30,7 @@ ARGUMENTS = (
     "output_dir",
     "semantic_field",
     "embeddings",
+    "executor",
     "batch_size",
     "device",
     "precision",
@@ -107,7 +109,7 @@ class Segment(PreviewOperator):
             segment_form.storage(
                 inputs, ctx, samples, prompts, default=DEFAULT_LABEL_FIELD, is_naming=is_naming
             )
-            model_form.performance(inputs)
+            executor_form.executor(model_form.performance(inputs))
             segment_form.cost(inputs, ctx, chosen, prompts, total, is_naming=is_naming)
             preview.offer(inputs, total, "masks")
         return types.Property(inputs, view=types.View(label=self.label))
