@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zs_operators import boxes as box_ops
+from zs_operators import tiling
 from zs_operators.classifier import ClassScore
+from zs_operators.detect_options import DetectOptions
 from zs_operators.errors import InvalidInputError, ZeroShotError
 from zs_operators.images import read_image
-from zs_operators.option_checks import check_choice, check_count, check_range
 
 if TYPE_CHECKING:
     import torch
@@ -29,69 +30,7 @@ if TYPE_CHECKING:
     from zs_operators.regions import RegionEncoder
     from zs_operators.vocabulary import Vocabulary
 
-_RUNNERS_UP = 3
 _CPU_IMAGES, _CUDA_IMAGES = 4, 16
-
-
-@dataclass(frozen=True)
-class DetectOptions:
-    """Options that decide boxes; checked on construction.
-
-    With existing boxes every one of them stays: then only ``min_margin``, ``min_cosine``,
-    ``temperature`` and ``runners_up`` apply, and the thresholds mark a box as rejected instead of
-    removing it. Thresholds of single classes, ``min_confidence`` too, are the vocabulary's and go
-    before these.
-
-    Args:
-        max_regions (300): the best proposals of an image that are scored
-        objectness_weight (0.5): γ in ``confidence = p^(1-γ) · objectness^γ``, in [0, 1]
-        overlap ("agnostic"): "none", "per_class" or "agnostic": which boxes may not overlap
-        overlap_metric ("iou"): "iou", or "ios" for intersection over the smaller box
-        overlap_threshold (0.5): highest overlap two boxes may have, in [0, 1]
-        min_confidence (0.05): leave out boxes below this, in [0, 1]
-        max_detections (100): boxes an image, at most; None for no limit
-        min_margin (None): leave out boxes below this margin in logits, >= 0
-        min_cosine (None): leave out boxes below this cosine, in [-1, 1]
-        min_size_px (0): leave out proposals whose width or height is below this
-        temperature (None): divide logits by this before they become probabilities, > 0
-        runners_up (3): further classes to keep with each box, >= 0
-
-    Raises:
-        InvalidInputError: if a value is out of its range
-    """
-
-    max_regions: int = 300
-    objectness_weight: float = 0.5
-    overlap: str = "agnostic"
-    overlap_metric: str = "iou"
-    overlap_threshold: float = 0.5
-    min_confidence: float = 0.05
-    max_detections: int | None = 100
-    min_margin: float | None = None
-    min_cosine: float | None = None
-    min_size_px: float = 0.0
-    temperature: float | None = None
-    runners_up: int = _RUNNERS_UP
-
-    def __post_init__(self) -> None:
-        check_count("max_regions", self.max_regions, 1)
-        check_count("runners_up", self.runners_up, 0)
-        if self.max_detections is not None:
-            check_count("max_detections", self.max_detections, 1)
-        check_choice("overlap", self.overlap, box_ops.OVERLAPS)
-        check_choice("overlap_metric", self.overlap_metric, box_ops.OVERLAP_METRICS)
-        check_range("objectness_weight", self.objectness_weight, 0.0, 1.0)
-        check_range("overlap_threshold", self.overlap_threshold, 0.0, 1.0)
-        check_range("min_confidence", self.min_confidence, 0.0, 1.0)
-        check_range("min_size_px", self.min_size_px, 0.0, math.inf)
-        if self.min_margin is not None:
-            check_range("min_margin", self.min_margin, 0.0, math.inf)
-        if self.min_cosine is not None:
-            check_range("min_cosine", self.min_cosine, -1.0, 1.0)
-        if self.temperature is not None:
-            check_range("temperature", self.temperature, 0.0, math.inf)
-            if not 0 < self.temperature < math.inf:
-                raise InvalidInputError(f"temperature={self.temperature!r} must be a number > 0.")
 
 
 @dataclass(frozen=True)
@@ -172,6 +111,7 @@ class Regions:
         embeddings: (N, D) float32, L2-normalised
         width_px, height_px: of the upright image
         refused: existing boxes that have no embedding, and why
+        is_cut: (N,) bool, whether each ends where its tile does; None without tiles
     """
 
     boxes_px: torch.Tensor
@@ -181,6 +121,7 @@ class Regions:
     width_px: int
     height_px: int
     refused: Mapping[int, str] = field(default_factory=dict)
+    is_cut: torch.Tensor | None = None
 
 
 class ZeroShotDetector:
@@ -233,6 +174,15 @@ class ZeroShotDetector:
         found = [self._text_budget, self._proposal_budget, self.encoder.budget]
         return [one for one in found if one is not None]
 
+    @property
+    def reduce_to_px(self) -> int | None:
+        """What to pass to :func:`~zs_operators.images.read_image` where boxes are to be found."""
+        if self.proposer is None:
+            return self.encoder.reduce_to_px
+        if self.options.tile_size_px is not None:
+            return None
+        return max(self.encoder.reduce_to_px, self.proposer.reduce_to_px)
+
     def load(self, source: str | bytes, boxes_rel: Any = None) -> DetectItem:
         """Reads one image; safe to call from many threads.
 
@@ -243,9 +193,7 @@ class ZeroShotDetector:
         Raises:
             MediaError: if the image cannot be read
         """
-        reduce_to_px = self.encoder.reduce_to_px
-        if self.proposer is not None and boxes_rel is None:
-            reduce_to_px = max(reduce_to_px, self.proposer.reduce_to_px)
+        reduce_to_px = self.encoder.reduce_to_px if boxes_rel is not None else self.reduce_to_px
         return DetectItem(read_image(source, reduce_to_px=reduce_to_px), boxes_rel)
 
     def predict(self, items: Sequence[DetectItem]) -> list[DetectPrediction | Exception]:
@@ -267,28 +215,38 @@ class ZeroShotDetector:
             raise InvalidInputError(
                 "There are no boxes to score: give boxes_rel, or a proposer to find them."
             )
-        proposals: dict[int, Proposals] = {}
-        if open_items:
-            images = [items[i].image for i in open_items]
-            found = self.proposer.propose(images, self._proposal_budget)
-            proposals = dict(zip(open_items, found, strict=True))
-        chosen = [self._choose(item, proposals.get(i)) for i, item in enumerate(items)]
-        embeddings, sizes = self.encoder.encode(
-            [item.image for item in items], [usable.boxes_px for usable, _ in chosen]
+        proposals = dict(
+            zip(open_items, self._propose([items[i].image for i in open_items]), strict=True)
         )
-        return [
-            Regions(
-                usable.boxes_px,
-                usable.index,
-                objectness,
-                part,
-                *_image_size(item.image),
-                refused=usable.refused if objectness is None else {},
-            )
-            for item, (usable, objectness), part in zip(
-                items, chosen, embeddings.split(sizes), strict=True
-            )
+        chosen = [self._choose(item, proposals.get(i)) for i, item in enumerate(items)]
+        in_one = [
+            i for i in range(len(items)) if not isinstance(proposals.get(i), tiling.TiledProposals)
         ]
+        embeddings, sizes = self.encoder.encode(
+            [items[i].image for i in in_one], [chosen[i][0].boxes_px for i in in_one]
+        )
+        parts = dict(zip(in_one, embeddings.split(sizes), strict=True))
+        regions = []
+        for i, (item, (usable, objectness)) in enumerate(zip(items, chosen, strict=True)):
+            is_cut = None
+            if i not in parts:
+                tiled, index = proposals[i], usable.index
+                is_cut = tiled.is_cut[index]
+                parts[i] = tiling.encode_in_tiles(
+                    self.encoder, item.image, usable.boxes_px, tiled.tiles, tiled.tile[index]
+                )
+            regions.append(
+                Regions(
+                    usable.boxes_px,
+                    usable.index,
+                    objectness,
+                    parts[i],
+                    *_image_size(item.image),
+                    refused=usable.refused if objectness is None else {},
+                    is_cut=is_cut,
+                )
+            )
+        return regions
 
     def predict_regions(self, regions: Regions) -> DetectPrediction | Exception:
         """Score regions with the vocabulary and choose among them; no model runs here."""
@@ -334,6 +292,26 @@ class ZeroShotDetector:
             tuple(detections), *size, len(probability), regions.refused, dict(dropped)
         )
 
+    def _propose(self, images: Sequence[Any]) -> list[Proposals]:
+        """Regions of each image, of large ones in tiles."""
+        options = self.options
+        large = [tiling.is_tiled(*_image_size(image), options.tile_size_px) for image in images]
+        small = [image for image, is_large in zip(images, large, strict=True) if not is_large]
+        found = iter(self.proposer.propose(small, self._proposal_budget) if small else ())
+        return [
+            tiling.propose_in_tiles(
+                self.proposer,
+                image,
+                size_px=options.tile_size_px,
+                overlap=options.tile_overlap,
+                max_regions=options.max_regions,
+                budget=self._proposal_budget,
+            )
+            if is_large
+            else next(found)
+            for image, is_large in zip(images, large, strict=True)
+        ]
+
     def _choose(
         self, item: DetectItem, proposals: Proposals | None
     ) -> tuple[box_ops.UsableBoxes, torch.Tensor | None]:
@@ -343,7 +321,8 @@ class ZeroShotDetector:
         if proposals is None:
             boxes = box_ops.xywh_rel_to_xyxy_px(item.boxes_rel, *size)
             return box_ops.select_usable(boxes, *size), None
-        boxes = proposals.boxes_px[: options.max_regions]
+        is_tiled = isinstance(proposals, tiling.TiledProposals)
+        boxes = proposals.boxes_px[: None if is_tiled else options.max_regions]
         usable = box_ops.select_usable(boxes, *size, min_size_px=options.min_size_px)
         objectness = proposals.objectness[usable.index]
         lowest = self.vocabulary.limits("min_confidence", options.min_confidence)
@@ -398,7 +377,20 @@ class ZeroShotDetector:
         weak = accepted & (confidence < limit)
         dropped["confidence"] += int(weak.sum())
         rows = (accepted & ~weak).nonzero().flatten()
-        # 3. overlap, among what is left
+        num_rows = len(rows)
+        # 3. what seams between tiles have cut
+        if regions.is_cut is not None:
+            rows = rows[
+                tiling.outlast_seams(
+                    regions.boxes_px[rows],
+                    confidence[rows],
+                    winners[rows],
+                    regions.is_cut[rows],
+                    overlap=options.overlap,
+                    threshold=options.overlap_threshold,
+                )
+            ]
+        # 4. overlap, among what is left
         classes = winners[rows]
         kept = rows[
             box_ops.suppress_overlaps(
@@ -410,8 +402,8 @@ class ZeroShotDetector:
                 threshold=options.overlap_threshold,
             )
         ].tolist()
-        dropped["overlap"] += len(rows) - len(kept)
-        # 4. the best of them
+        dropped["overlap"] += num_rows - len(kept)
+        # 5. the best of them
         limited = kept[: options.max_detections]
         dropped["max_detections"] += len(kept) - len(limited)
         return limited, +dropped

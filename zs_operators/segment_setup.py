@@ -117,7 +117,7 @@ def segment_record(segmenter: Segmenter, prompts: str) -> tuple[dict[str, Any], 
         decisive, recorded = prompt_record(detector.vocabulary)
         record |= {
             **decisive,
-            "options": asdict(detector.options),
+            "options": detector.options.decisive(),
             "region_embedding": detector.encoder.method,
             "contexts": list(detector.encoder.contexts),
             "clip": model_identity(detector.clip),

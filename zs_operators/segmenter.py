@@ -220,12 +220,10 @@ class Segmenter:
     def _reduce_to_px(self) -> int | None:
         if self.source == EVERYTHING and self.options.crop_n_layers > 0:
             return None
-        wanted = [self.sam.reduce_to_px]
-        if self.detector is not None:
-            wanted.append(self.detector.encoder.reduce_to_px)
-            if self.detector.proposer is not None:
-                wanted.append(self.detector.proposer.reduce_to_px)
-        return max(wanted)
+        if self.detector is None:
+            return self.sam.reduce_to_px
+        wanted = self.detector.reduce_to_px
+        return None if wanted is None else max(self.sam.reduce_to_px, wanted)
 
     def _embed(self, items: Sequence[SegmentItem]) -> list[SamEmbedding | None]:
         """The embedding of each image, computed where it is not known; None where none is used."""

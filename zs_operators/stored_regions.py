@@ -41,6 +41,7 @@ class StoredRegions:
                 "weights_sha256": proposer["weights_sha256"] or weights_digest(detector.proposer),
                 "max_regions": limits.max_regions,
                 "min_size_px": limits.min_size_px,
+                **limits.tiles(),
             }
         self.store: EmbeddingStore = region_store(
             detector.clip, detector.encoder.describe(), proposer, **options
@@ -85,6 +86,9 @@ class StoredRegions:
         for one in regions:
             rows = np.zeros((len(one.index), 6), np.float32)
             rows[:, :4], rows[:, 5] = one.boxes_px, one.index
+            if one.is_cut is not None:
+                # Its position says so by its sign
+                rows[:, 5] = np.where(one.is_cut, -1 - rows[:, 5], rows[:, 5])
             if one.objectness is not None:
                 rows[:, 4] = one.objectness
             extras.append(rows)
@@ -116,12 +120,15 @@ def _regions(record: Record, refused: dict[int, str] | None = None) -> Regions:
     import torch
 
     extras = torch.from_numpy(record.extras)
+    position = extras[:, 5].long()
+    is_cut = position < 0
     return Regions(
         extras[:, :4].clone(),
-        extras[:, 5].long(),
+        torch.where(is_cut, -1 - position, position),
         extras[:, 4].clone() if refused is None else None,
         torch.from_numpy(record.vectors),
         int(record.facts[0]),
         int(record.facts[1]),
-        **({} if refused is None else {"refused": refused}),
+        refused=refused or {},
+        is_cut=is_cut,
     )

@@ -38,6 +38,7 @@ def add_task_commands(commands: Any) -> None:
     _model(detect, "CLIP")
     _text(detect, "regions", "FIELD", "name the boxes of this field instead of finding some")
     detect.add_argument("--update-source", action="store_true", default=_UNSET)
+    _text(detect, "detector", "NAME", "a detector of another make instead, see docs/detectors.md")
     _proposer(detect)
     _output(detect, "zs_detections")
     _regions(detect)
@@ -81,6 +82,7 @@ def _command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
         "--workers", type=int, metavar="N", default=_UNSET, help="threads that read images"
     )
     _choice(running, "on-error", "record", "raise")
+    _choice(running, "executor", "local", "ray")
     running.add_argument("--quiet", dest="progress", action="store_false", default=_UNSET)
     running.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=_run, task=name)
@@ -121,7 +123,7 @@ def _model(parser: argparse.ArgumentParser, kind: str) -> None:
 
 def _proposer(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("boxes to look at")
-    _text(group, "proposals", "NAME", "the model that finds them, see `zs models`")
+    _text(group, "proposals", "NAME", "what finds them: of `zs models`, or any --detector")
     _text(group, "proposal-weights", "W", "its tag, local file or folder")
     _choice(group, "proposal-mode", "refined", "rpn")
     _choice(group, "region-embedding", "auto", "roi", "crops")
@@ -135,6 +137,14 @@ def _regions(parser: argparse.ArgumentParser) -> None:
     _numbers(group, "min-cosine", "min-size-px", "temperature")
     _choice(group, "overlap", "none", "per_class", "agnostic")
     _choice(group, "overlap-metric", "iou", "ios")
+    group.add_argument(
+        "--tile-size-px",
+        type=int,
+        metavar="N",
+        default=_UNSET,
+        help="look for small objects in tiles of larger images, too",
+    )
+    _numbers(group, "tile-overlap")
 
 
 def _output(parser: argparse.ArgumentParser, default: str) -> None:

@@ -27,6 +27,8 @@ OPTIONS = (
     "min_size_px",
     "temperature",
     "runners_up",
+    "tile_size_px",
+    "tile_overlap",
 )
 
 _SLOW_SECONDS = 1.0
@@ -254,6 +256,18 @@ def _proposal_thresholds(group: types.Object, *, is_proposed: bool) -> None:
         )
     if is_proposed:
         _number(group, "min_size_px", "Least size", "Of a side, in pixels", {"min": 0}, 4, 0)
+        _tiles(group)
+
+
+def _tiles(group: types.Object) -> None:
+    group.int(
+        "tile_size_px",
+        min=64,
+        label="Tile size",
+        description="For small objects in large images: look in tiles of this many pixels, too",
+        view=types.FieldView(space=8),
+    )
+    _number(group, "tile_overlap", "Overlap of tiles", "0 to 0.9", {"min": 0, "max": 0.9}, 4, 0.2)
 
 
 def _number(
