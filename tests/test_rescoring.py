@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 
 import zs_operators as zs
-from zs_operators import fields, labels, provenance
-from zs_operators.classifier import ClassPrediction, ClassScore, ZeroShotClassifier
+from zs_operators import fields, provenance
+from zs_operators.classifier import ZeroShotClassifier
 from zs_operators.embeddings import MODES
 from zs_operators.errors import InvalidInputError
 from zs_operators.guarded_writes import write_values
 from zs_operators.model_stores import image_store, text_store, with_stored_texts
 from zs_operators.proposals import load_proposer
-from zs_operators.rescoring import classification_document, classifications_document
 from zs_operators.shapes.dataset import OBJECT, SCENE, load_shapes_dataset
 
 NAMES = ["red circle", "blue star", "green square", "yellow triangle"]
@@ -235,26 +234,6 @@ def test_views_and_samples_in_memory_see_the_labels(objects, clip):
     assert objects.count("a") == 7
     changed = objects.values("last_modified_at")
     assert all(a > b for a in changed[:7] for b in changed[7:])
-
-
-@pytest.mark.parametrize("reject_label", [None, "none"])
-@pytest.mark.parametrize("rejected_by", [None, "margin"])
-@pytest.mark.parametrize("margin", [None, 1.5])
-def test_documents_are_what_fiftyone_makes_of_the_labels(reject_label, rejected_by, margin):
-    score = ClassScore("a", 0.5, 0.1, margin)
-    prediction = ClassPrediction(score, () if rejected_by else (score, score), rejected_by)
-    for build, document in (
-        (labels.classification, classification_document),
-        (labels.classifications, classifications_document),
-    ):
-        label = build(prediction, run="r", reject_label=reject_label)
-        theirs, ours = label.to_mongo().to_dict(), document(prediction, "r", reject_label)
-        for one in (theirs, ours):
-            one.pop("_id", None)
-            for item in one.get("classifications", ()):
-                item.pop("_id")
-        assert ours == theirs
-        assert list(ours) == list(theirs)
 
 
 def test_values_are_written_by_id(dataset):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from zs_operators import label_documents
 from zs_operators.errors import MediaTooLargeError
 from zs_operators.fields import RUN_ATTRIBUTE
-from zs_operators.labels import detection
 
 if TYPE_CHECKING:
     import fiftyone as fo
+    import numpy as np
 
     from zs_operators.prompt_fields import ExistingPrompts
     from zs_operators.segmenter import SegmentedMask, SegmentPrediction
@@ -20,6 +23,9 @@ UNNAMED = "object"
 
 # MongoDB's limit of 16 MiB, less room for what else a sample holds
 _MAX_DOCUMENT_BYTES = 15 * 2**20
+
+# zlib's 6 takes 8 times as long
+_COMPRESSION = 3
 
 
 def mask_detections(
@@ -37,7 +43,7 @@ def mask_detections(
     """
     import fiftyone as fo
 
-    found = [_detection(mask, source) for mask in prediction.masks]
+    found = [fo.Detection.from_dict(_document(mask, source)) for mask in prediction.masks]
     return fo.Detections(detections=found, **{RUN_ATTRIBUTE: run})
 
 
@@ -56,13 +62,10 @@ def serialized_detections(
     Raises:
         MediaTooLargeError: if the masks take more than a document of MongoDB may have
     """
-    import fiftyone as fo
-
     documents = []
     size = 0
     for i, mask in enumerate(prediction.masks):
-        label = _detection(mask, source, None if mask_paths is None else mask_paths[i])
-        document = label.to_mongo()
+        document = _document(mask, source, None if mask_paths is None else mask_paths[i])
         size += len(document.get("mask") or b"")
         if size > _MAX_DOCUMENT_BYTES:
             raise MediaTooLargeError(
@@ -71,8 +74,7 @@ def serialized_detections(
                 "output_dir, or ask for fewer with max_masks"
             )
         documents.append(document)
-    empty = fo.Detections(detections=[], **{RUN_ATTRIBUTE: run}).to_mongo()
-    return {**empty, "detections": documents}
+    return {"_cls": "Detections", "detections": documents, RUN_ATTRIBUTE: run}
 
 
 def class_name(mask: SegmentedMask, source: ExistingPrompts | None) -> str | None:
@@ -93,7 +95,6 @@ def serialized_classes(
     Args:
         targets: the value of each class name
     """
-    import fiftyone.core.utils as fou
     import numpy as np
 
     dtype = np.uint8 if max(targets.values(), default=0) < 256 else np.uint16
@@ -102,31 +103,41 @@ def serialized_classes(
         x1, y1, x2, y2 = mask.mask.box_px
         name = class_name(mask, source)
         values[y1:y2, x1:x2][mask.mask.pixels] = targets[UNNAMED if name is None else name]
-    return fou.serialize_numpy_array(values)
+    return serialized(values)
 
 
-def _detection(
+def _document(
     mask: SegmentedMask, source: ExistingPrompts | None, mask_path: str | None = None
-) -> fo.Detection:
-    import fiftyone as fo
-
+) -> dict[str, Any]:
+    values: dict[str, Any] = {"confidence": mask.predicted_iou}
+    more: dict[str, Any] = {}
     if mask.detection is not None:
-        label = detection(mask.detection)
+        more = label_documents.detection(mask.detection)
+        values = {name: more.pop(name) for name in ("label", "confidence")}
     elif source is not None:
-        label = fo.Detection(
-            label=source.labels[mask.index],
-            confidence=source.confidences[mask.index],
-            index=source.indices[mask.index],
-            source_id=source.label_ids[mask.index],
-        )
-    else:
-        label = fo.Detection(confidence=mask.predicted_iou)
-    label.bounding_box = list(mask.box_rel)
-    if mask_path is None:
-        label.mask = mask.mask.pixels
-    else:
-        label.mask_path = mask_path
-    label["predicted_iou"] = mask.predicted_iou
-    label["stability"] = mask.stability
-    label["area_px"] = mask.area_px
-    return label
+        values = {
+            "label": source.labels[mask.index],
+            "confidence": source.confidences[mask.index],
+            "index": source.indices[mask.index],
+        }
+        more = {"source_id": source.label_ids[mask.index]}
+    pixels = serialized(mask.mask.pixels) if mask_path is None else None
+    document = label_documents.new_detection(
+        **values, bounding_box=list(mask.box_rel), mask=pixels, mask_path=mask_path
+    )
+    return {
+        **more,
+        **document,
+        "predicted_iou": mask.predicted_iou,
+        "stability": mask.stability,
+        "area_px": mask.area_px,
+    }
+
+
+def serialized(array: np.ndarray) -> bytes:
+    """What FiftyOne's ``serialize_numpy_array`` makes, 8 times as fast, and a quarter larger."""
+    import numpy as np
+
+    with io.BytesIO() as file:
+        np.save(file, array, allow_pickle=False)
+        return zlib.compress(file.getbuffer(), _COMPRESSION)

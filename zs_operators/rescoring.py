@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zs_operators import fields
 from zs_operators.embeddings import image_key
 from zs_operators.errors import MediaError
 from zs_operators.report import LABELED, REJECTED, Progress
@@ -80,14 +79,8 @@ class RescoringRun(Run):
         self._store(lambda: self._prepare(ids, predictions), cleared, outcomes)
 
     def _prepare(self, ids: Sequence[str], predictions: Sequence[ClassPrediction]) -> Any:
-        classifier = self.task.classifier
-        if self.samples._dataset._is_generated or classifier.options.store_logits:
-            # FiftyOne itself knows how to pass these on to other collections, or to pack them
-            pairs = zip(ids, predictions, strict=True)
-            return self.target.prepare({i: self.task.label(p, self.signature)[0] for i, p in pairs})
-        build = classifications_document if classifier.options.is_list else classification_document
-        documents = [build(one, self.signature, self.task.reject_label) for one in predictions]
-        return {self.target.name: dict(zip(ids, documents, strict=True))}
+        found = (self.task.label(one, self.signature)[0] for one in predictions)
+        return self.target.prepare(dict(zip(ids, found, strict=True)))
 
 
 def image_keys(paths: Sequence[str]) -> list[bytes]:
@@ -99,48 +92,3 @@ def image_keys(paths: Sequence[str]) -> list[bytes]:
         except MediaError:
             keys.append(_NO_KEY)
     return keys
-
-
-def classification_document(
-    prediction: ClassPrediction, run: str | None, reject_label: str | None
-) -> dict[str, Any]:
-    """What :func:`zs_operators.labels.classification` is in the database, 20 times as fast."""
-    rejected = prediction.rejected_by is not None
-    best = prediction.best
-    document = _label_document(reject_label if rejected else best.label, best)
-    document["rejected_by"] = prediction.rejected_by
-    document["rejected_label"] = best.label if rejected else None
-    document[fields.RUN_ATTRIBUTE] = run
-    return document
-
-
-def classifications_document(
-    prediction: ClassPrediction, run: str | None, reject_label: str | None
-) -> dict[str, Any]:
-    """What :func:`zs_operators.labels.classifications` is in the database."""
-    found = [_label_document(score.label, score) for score in prediction.kept]
-    if prediction.rejected_by is not None and reject_label is not None:
-        found = [_label_document(reject_label, prediction.best)]
-    return {
-        "_cls": "Classifications",
-        "classifications": found,
-        "rejected_by": prediction.rejected_by,
-        fields.RUN_ATTRIBUTE: run,
-    }
-
-
-def _label_document(label: str | None, score: Any) -> dict[str, Any]:
-    from bson import ObjectId
-
-    document = {
-        "_id": ObjectId(),
-        "_cls": "Classification",
-        "tags": [],
-        "label": label,
-        "confidence": score.confidence,
-        "cosine": score.cosine,
-        "margin": score.margin,
-    }
-    if label is None:
-        del document["label"]
-    return document

@@ -123,17 +123,17 @@ class FieldTarget:
         self, labels: Mapping[str, Label | dict[str, Any] | None]
     ) -> dict[str, dict[str, Any]]:
         """Values by field and sample id; as the database holds them, where we write ourselves."""
+        field = self.samples._dataset.get_field(self.name)
         if self.samples._dataset._is_generated:
-            return {self.name: dict(labels)}
-        to_document = self.samples._dataset.get_field(self.name).to_mongo
-        documents = {i: None if one is None else to_document(one) for i, one in labels.items()}
-        return {self.name: documents}
+            # Only FiftyOne knows how to pass these on to where they come from
+            known = {i: None if one is None else field.to_python(one) for i, one in labels.items()}
+            return {self.name: known}
+        return {self.name: {i: field.to_mongo(one) for i, one in labels.items()}}
 
     def write(self, prepared: Mapping[str, Mapping[str, Any]]) -> LeftAlone:
         left = LeftAlone()
         for name, documents in prepared.items():
             if self.samples._dataset._is_generated:
-                # Only FiftyOne knows how to pass these on to where they come from
                 self.samples.set_values(name, documents, key_field="id", validate=False)
                 left |= LeftAlone(deleted=missing(self.samples, list(documents)))
             else:
@@ -168,16 +168,16 @@ class NamedBoxesTarget(FieldTarget):
         self._named = {one for one in ids if named.get(one)}
         return {one for one in ids if set(self._source_ids[one]) - set(named.get(one) or ())}
 
-    def prepare(self, labels: Mapping[str, Label | None]) -> dict[str, dict[str, Any]]:
+    def prepare(self, labels: Mapping[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
         named = [one for one in labels if one in self._named]
         there = unfiltered(self.samples, named).values(["id", self.name]) if named else ((), ())
         for sample_id, old in zip(*there, strict=True):
             new = labels[sample_id]
             if old is None or new is None or old[fields.RUN_ATTRIBUTE] != new[fields.RUN_ATTRIBUTE]:
                 continue
-            again = {label.source_id for label in new.detections}
+            again = {label["source_id"] for label in new["detections"]}
             kept = [label for label in old.detections if label.source_id not in again]
-            new.detections = [*kept, *new.detections]
+            new["detections"][:0] = [label.to_mongo() for label in kept]
         return super().prepare(labels)
 
 

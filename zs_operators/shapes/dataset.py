@@ -91,7 +91,7 @@ def _scene_samples(scene: Scene, folder: Path) -> list[fo.Sample]:
     )
     samples = [sample]
     for index, item in enumerate(scene.objects):
-        path = _save(_cut_out(scene, item), folder / f"object-{scene.seed}-{index}.png")
+        path = _save(cut_out(scene, item), folder / f"object-{scene.seed}-{index}.png")
         samples.append(
             fo.Sample(
                 filepath=path,
@@ -121,7 +121,7 @@ def _detection(item: SceneObject, width_px: int, height_px: int) -> fo.Detection
     )
 
 
-def _cut_out(scene: Scene, item: SceneObject):
+def cut_out(scene: Scene, item: SceneObject):
     height_px, width_px = scene.image.shape[:2]
     x1, y1, x2, y2 = item.box_px
     pad_x, pad_y = ((x2 - x1) * (CROP_CONTEXT - 1) / 2, (y2 - y1) * (CROP_CONTEXT - 1) / 2)
