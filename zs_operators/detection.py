@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zs_operators import fields, labels, provenance
+from zs_operators import fields, label_documents, labels, provenance
 from zs_operators.classification import (
     Classes,
     model_identity,
@@ -135,7 +135,7 @@ class DetectTask:
         if self.update_source and source is not None:
             value: Any = labels.source_attributes(prediction, source, run)
         else:
-            value = labels.detections(
+            value = label_documents.detections(
                 prediction, run=run, source=source, reject_label=self.reject_label
             )
         if source is not None and not source.boxes_rel:
