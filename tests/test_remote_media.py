@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import os
 
 import fsspec
@@ -106,8 +107,9 @@ def test_what_a_store_says_comes_with_the_address(bucket, monkeypatch, error, ki
 
 def test_a_package_that_is_missing_is_named(monkeypatch):
     missing = {"class": "no_such_package.S3", "err": "Install s3fs to access S3"}
-    monkeypatch.setitem(fsspec.registry.known_implementations, "s3", missing)
-    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
+    known = importlib.import_module("fsspec.registry")  # as an attribute it is something else
+    monkeypatch.setitem(known.known_implementations, "s3", missing)
+    monkeypatch.delitem(known._registry, "s3", raising=False)
     with pytest.raises(UnsupportedMediaError, match="Install s3fs") as caught:
         read_image("s3://bucket/a.png")
     assert caught.value.outcome == "unsupported_media"

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import zs_operators
 from zs_operators.executors.messages import Call, Description, Failure, Order, Report
 from zs_operators.executors.options import plan_workers
 from zs_operators.executors.worker import Worker
@@ -193,7 +192,7 @@ def _reason(error: Exception) -> str:
 
 def _python_path() -> str:
     """Where workers find this package if it is not installed, as in FiftyOne's plugin folder."""
-    root = str(Path(zs_operators.__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     if Path(root).name in ("site-packages", "dist-packages"):
         return "${PYTHONPATH}"
     return f"{root}{os.pathsep}${{PYTHONPATH}}"
