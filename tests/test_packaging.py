@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -24,19 +25,36 @@ else:
 
 
 @pytest.fixture(scope="module")
-def wheel(checkout, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
+def sdist(checkout, tmp_path_factory) -> Path:
+    """Unpacked: the folder that it holds."""
+    folder = tmp_path_factory.mktemp("sdist")
     source = folder / "source"
     shutil.copytree(checkout, source)  # setuptools writes into the tree that it builds
-    stale = source / "build" / "lib" / "zs_operators" / "dropped_in_this_version.py"
+    script = "from setuptools import build_meta; build_meta.build_sdist('..')"
+    run([sys.executable, "-c", script], cwd=source)
+    (built,) = folder.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / built.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist, tmp_path_factory) -> Path:
+    """Built from the sdist, as pip does where it finds no wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    stale = sdist / "build" / "lib" / "zs_operators" / "dropped_in_this_version.py"
     stale.parent.mkdir(parents=True)
     stale.touch()
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-index"]
-    build += ["--no-build-isolation", "-q", "-w", str(folder), str(source)]
-    done = subprocess.run(build, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run([*build, "--no-build-isolation", "-q", "-w", str(folder), str(sdist)], cwd=folder)
     (built,) = folder.glob("*.whl")
     return built
+
+
+def run(command: list[str], cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +68,16 @@ def unpacked(wheel, tmp_path_factory) -> Path:
 def tracked(folder: Path) -> set[str]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)) for path in files if path.suffix != ".pyc"}
+
+
+def test_sdist_has_all_that_git_has(sdist, root):
+    """So that its tests run, and its docs can be built."""
+    if not (root / ".git").exists():
+        pytest.skip("not a clone")
+    listed = run(["git", "ls-files", "-z"], cwd=root).rstrip("\0").split("\0")
+    there = {name for name in listed if (root / name).is_file()}
+    assert there <= tracked(sdist)
+    assert {"tests/test_docs.py", "tools/release.py", ".ci/run", "mkdocs.yml"} <= tracked(sdist)
 
 
 def test_wheel_has_one_package_and_all_its_files(unpacked, checkout):
@@ -116,6 +144,41 @@ def test_manifest_agrees_with_the_package(root):
     assert (root / manifest["py_entry"]).is_file()
     (fiftyone,) = (line for line in project["dependencies"] if line.startswith("fiftyone"))
     assert fiftyone == "fiftyone" + manifest["fiftyone"]["version"]
+
+
+def test_the_citation_is_of_this_version(root):
+    """Its date is that of the release; a version that is not out yet has none."""
+    citation = yaml.safe_load((root / "CITATION.cff").read_text())
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert citation["version"] == __version__
+    assert citation["license"] == project["license"]
+    assert citation["keywords"] == project["keywords"]
+    heading = rf"^## \[?{re.escape(__version__)}\]? - (\d{{4}}-\d\d-\d\d)$"
+    released = re.search(heading, (root / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert str(citation.get("date-released")) == (released[1] if released else "None")
+
+
+def test_the_version_is_written_in_few_places(root):
+    """In version.py, and in what others read as data; the tests here compare those."""
+    name = re.compile(rf"[\"']{re.escape(__version__)}[\"']")
+    sources = [*root.glob("zs_operators/**/*.py"), *root.glob("plugins/**/*.py")]
+    files = [*sources, root / "pyproject.toml", root / "setup.py", root / "Makefile"]
+    found = {str(path.relative_to(root)) for path in files if name.search(path.read_text())}
+    assert found == {"zs_operators/version.py"}
+
+
+@pytest.mark.parametrize("name", ["bug", "idea"])
+def test_issues_ask_for_the_record_of_the_run(root, name):
+    folder = root / ".github" / "ISSUE_TEMPLATE"
+    form = yaml.safe_load((folder / f"{name}.yml").read_text())
+    assert {"name", "description", "body"} <= set(form)
+    fields = [field for field in form["body"] if field["type"] != "markdown"]
+    assert len({field["id"] for field in fields}) == len(fields)
+    assert all(field["attributes"]["label"] for field in fields)
+    text = yaml.safe_dump(form)
+    assert "zs doctor --json" in text
+    assert "zs runs export DATASET RUN FILE" in text
+    assert isinstance(yaml.safe_load((folder / "config.yml").read_text()), dict)
 
 
 def test_constraints_fit_the_requirements(root):
