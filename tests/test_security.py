@@ -502,6 +502,7 @@ def test_who_starts_processes(root):
     assert files == {
         "tools/audit.py",
         "tools/matrix.py",
+        "tools/release.py",
         "zs_operators/checks.py",  # a probe of FiftyOne, with this Python
         "zs_operators/doctor.py",  # pip, with this Python
         "zs_operators/mongod.py",  # the server of tests and of the demo
