@@ -76,6 +76,41 @@ def save_grounding_dino(folder: Path, *, max_text_len: int = 24, seed: int = 0) 
     return folder
 
 
+def save_sam3(folder: Path, *, seed: int = 0) -> Path:
+    """A SAM 3 of a few layers."""
+    import transformers
+
+    layers = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 37}
+    config = transformers.Sam3Config(
+        vision_config={
+            "backbone_config": {
+                "model_type": "sam3_vit_model", **layers, "num_hidden_layers": 2,
+                "image_size": 112, "patch_size": 14, "window_size": 4, "global_attn_indexes": [1],
+                "pretrain_image_size": 56,
+            },
+            "fpn_hidden_size": 32,
+            "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+        },
+        text_config={
+            "model_type": "clip_text_model", "vocab_size": 200, **layers, "num_hidden_layers": 1,
+            "max_position_embeddings": 32, "projection_dim": 32, "bos_token_id": 1,
+            "eos_token_id": 2, "pad_token_id": 0,
+        },
+        geometry_encoder_config={**layers, "num_layers": 1},
+        detr_encoder_config={**layers, "num_layers": 1},
+        detr_decoder_config={**layers, "num_layers": 1, "num_queries": 9},
+        mask_decoder_config={"hidden_size": 32, "num_attention_heads": 2},
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    module = transformers.Sam3Model(config).eval()
+    module.save_pretrained(folder)
+    _word_tokenizer(folder, ("<pad>", "<bos>", "<eos>", "<unk>"), template="<bos> $A <eos>")
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    image_processor = transformers.Sam3ImageProcessor(size={"height": 112, "width": 112})
+    transformers.Sam3Processor(image_processor, tokenizer).save_pretrained(folder)
+    return folder
+
+
 def picture(width: int = 90, height: int = 60, seed: int = 0) -> np.ndarray:
     """Noise with a bright rectangle: every corner is told from the others."""
     pixels = np.random.default_rng(seed).integers(0, 90, (height, width, 3), dtype=np.uint8)
@@ -84,11 +119,11 @@ def picture(width: int = 90, height: int = 60, seed: int = 0) -> np.ndarray:
 
 
 def _spread(module: torch.nn.Module) -> None:
-    """Untrained heads of classes give nearly the same score everywhere."""
+    """Untrained heads put every box into a corner, and give every class the same score."""
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            if "class_head" in name:
-                parameter.mul_(4.0)
+            if "head" in name:
+                parameter.mul_(0.2)
 
 
 def _word_tokenizer(

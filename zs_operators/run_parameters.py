@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from zs_operators.class_files import has_known_suffix
 from zs_operators.redaction import without_secrets
-from zs_operators.weights_files import CONFIG_NAME
+from zs_operators.torch_models import CONFIG_NAME
+from zs_operators.weights_files import CONFIG_NAME as CLIP_CONFIG_NAME
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -20,7 +21,7 @@ MAX_STAGES_CHARS = 200_000
 
 # Nobody repeats these: the first is the data, the others only where it runs and what is shown
 _NOT_RECORDED = ("samples", "executor", "progress", "options")
-_MODELS = ("model", "clip", "proposals")
+_MODELS = ("model", "clip", "proposals", "detector")
 _FILES = ("weights", "clip_weights", "proposal_weights")
 
 
@@ -79,7 +80,9 @@ def _is_path(name: str, value: Any) -> bool:
     if not isinstance(value, str | os.PathLike) or "://" in os.fspath(value):
         return False
     if name in _MODELS:
-        return os.path.isfile(os.path.join(os.path.expanduser(value), CONFIG_NAME))
+        folder = os.path.expanduser(value)
+        names = (CLIP_CONFIG_NAME, CONFIG_NAME)
+        return any(os.path.isfile(os.path.join(folder, config)) for config in names)
     if name in _FILES:
         # A tag may be called like a folder that happens to be here
         return not isinstance(value, str) or os.sep in value or os.path.isfile(value)

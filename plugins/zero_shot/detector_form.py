@@ -26,6 +26,19 @@ def is_chosen(ctx) -> bool:
     return ctx.params.get("model") == params.OTHER_DETECTOR
 
 
+def own_templates(ctx) -> tuple[str, ...] | None:
+    """The templates of the detector that is chosen and usable, as far as they are known."""
+    from zs_operators.detectors import loading
+
+    given = (ctx.params.get(DETECTOR) or "").strip()
+    if not is_chosen(ctx) or not given:
+        return None
+    try:
+        return loading.plan_detector(given).templates
+    except ZeroShotError:
+        return None
+
+
 def detector(inputs: types.Object, ctx, name: str = DETECTOR) -> None:
     """Asks for the detector, and says what is wrong with it or what it needs.
 

@@ -162,8 +162,23 @@ def more_words(group: types.Object) -> None:
     )
 
 
-def preview(inputs: types.Object, ctx, samples: SampleCollection) -> Vocabulary | None:
-    """Shows the exact prompts that will be encoded, or what is wrong with them."""
+def preview(
+    inputs: types.Object,
+    ctx,
+    samples: SampleCollection,
+    *,
+    own_templates: tuple[str, ...] | None = None,
+) -> Vocabulary | None:
+    """Shows the exact prompts that will be encoded, or what is wrong with them.
+
+    Args:
+        inputs: the form
+        ctx: the execution context
+        samples: what is processed
+        own_templates (None): those of a model that uses them in place of the set "simple"
+    """
+    from zs_operators.vocabulary import TEMPLATE_SETS
+
     values = params.flat(ctx.params)
     if not params.has_classes(values):
         return None
@@ -172,12 +187,15 @@ def preview(inputs: types.Object, ctx, samples: SampleCollection) -> Vocabulary 
     except InvalidInputError as error:
         forms.refuse(inputs, "prompts", "The class names or templates are not usable", str(error))
         return None
+    shown = vocabulary
+    if own_templates and vocabulary.templates == TEMPLATE_SETS["simple"]:
+        shown = replace(vocabulary, templates=own_templates)
     inputs.view(
         "prompts",
         types.Notice(
-            label=f"{_count(vocabulary.num_prompts, 'prompt')} for "
-            f"{_count(len(vocabulary.classes), 'class')}",
-            description="\n".join(f"- {line}" for line in _shown_prompts(vocabulary)),
+            label=f"{_count(shown.num_prompts, 'prompt')} for "
+            f"{_count(len(shown.classes), 'class')}",
+            description="\n".join(f"- {line}" for line in _shown_prompts(shown)),
         ),
     )
     for index, warning in enumerate(vocabulary.warnings):

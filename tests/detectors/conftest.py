@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tiny_detectors import save_grounding_dino, save_owl
+from tests.tiny_detectors import save_grounding_dino, save_owl, save_sam3
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,3 +27,8 @@ def owlvit_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def dino_folder(tmp_path_factory):
     return save_grounding_dino(tmp_path_factory.mktemp("detectors") / "tiny-dino")
+
+
+@pytest.fixture(scope="session")
+def sam3_folder(tmp_path_factory):
+    return save_sam3(tmp_path_factory.mktemp("detectors") / "tiny-sam3")

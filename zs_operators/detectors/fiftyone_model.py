@@ -14,6 +14,7 @@ from zs_operators.errors import InvalidInputError
 from zs_operators.model_stores import weights_digest
 
 _TRIAL_PX = 64
+_LEAST = 0.001  # with none at all, YOLO suppresses thousands of boxes that are nothing
 
 
 class FiftyOneDetector(TextDetector):
@@ -70,7 +71,7 @@ class FiftyOneDetector(TextDetector):
         ]
 
     def identity(self) -> dict[str, Any]:
-        return {"name": self.name, "weights_sha256": self._sha256, "revision": None}
+        return {"name": self.name, "weights_sha256": self._sha256}
 
     def describe(self) -> dict[str, Any]:
         import fiftyone as fo
@@ -125,7 +126,7 @@ class FiftyOneDetector(TextDetector):
         model = self._model
         settings: Any = SetAttributes(model)
         if hasattr(getattr(model, "config", None), "confidence_thresh"):
-            settings = SetAttributes(model.config, confidence_thresh=floor)
+            settings = SetAttributes(model.config, confidence_thresh=max(floor, _LEAST))
         with settings, model:
             if len(images) == 1:
                 return [model.predict(images[0])]

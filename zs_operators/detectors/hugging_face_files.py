@@ -20,6 +20,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "owlv2": ("a photo of a {}",),
     "grounding-dino": ("{}",),
     "mm-grounding-dino": ("{}",),
+    "sam3": ("{}",),
+    "sam3_video": ("{}",),
 }
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -34,6 +34,7 @@ class DetectorPlan:
         state: "local", "cached" or "download"
         path: of a local or cached folder
         takes_text: whether it looks for any classes
+        templates: what makes its prompts unless others are chosen; None where not known yet
         licence, size_mb: None where not known
     """
 
@@ -42,6 +43,7 @@ class DetectorPlan:
     state: str
     path: str | None = None
     takes_text: bool = True
+    templates: tuple[str, ...] | None = None
     licence: str | None = None
     size_mb: float | None = None
 
@@ -63,9 +65,10 @@ def plan_detector(detector: str | os.PathLike) -> DetectorPlan:
     folder = Path(text).expanduser()
     if folder.is_dir():
         hub.require_transformers(folder.name)
-        hub.read_model_type(folder)
+        templates = hub.FAMILIES[hub.read_model_type(folder)]
         hub.weights_of(folder)
-        return DetectorPlan(text, HUGGING_FACE, "local", str(folder.resolve()))
+        path = str(folder.resolve())
+        return DetectorPlan(text, HUGGING_FACE, "local", path, templates=templates)
     if text in _zoo_names():
         return replace(_zoo_plan(text), state="cached" if _is_here(text) else "download")
     if hub.is_hub_name(text):
@@ -73,8 +76,8 @@ def plan_detector(detector: str | os.PathLike) -> DetectorPlan:
         cached = hub.cached_folder(text)
         if cached is None:
             return DetectorPlan(text, HUGGING_FACE, "download")
-        hub.read_model_type(cached)
-        return DetectorPlan(text, HUGGING_FACE, "cached", str(cached))
+        templates = hub.FAMILIES[hub.read_model_type(cached)]
+        return DetectorPlan(text, HUGGING_FACE, "cached", str(cached), templates=templates)
     near = difflib.get_close_matches(text, _zoo_names(), n=3, cutoff=0.4)
     raise UnknownModelError(
         f"there is no detector {without_secrets(text)!r}: give a folder with a zero-shot detector "
@@ -238,6 +241,7 @@ def _zoo_plan(name: str) -> DetectorPlan:
         ZOO,
         "download",
         takes_text=entry.has_tag(_OPEN) and not entry.has_tag(_PROMPT_FREE),
+        templates=TextDetector.templates,
         licence=entry.license,
         size_mb=entry.size_bytes / 1e6 if entry.size_bytes else None,
     )

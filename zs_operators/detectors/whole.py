@@ -307,9 +307,9 @@ def _margins(scores: np.ndarray) -> np.ndarray:
     if scores.shape[1] == 1:
         return np.full(len(scores), np.nan)
     clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
-    logits = np.sort(np.nan_to_num(np.log(clipped / (1 - clipped)), nan=-np.inf), axis=1)
-    margins = logits[:, -1] - logits[:, -2]
-    return np.where(np.isfinite(margins), margins, np.nan)
+    # NaN goes last, and stays where a second column is missing
+    logits = -np.sort(-np.log(clipped / (1 - clipped)), axis=1)
+    return logits[:, 0] - logits[:, 1]
 
 
 def _number(value: float) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zs_operators.detectors import loading
 from zs_operators.errors import InvalidInputError, WeightsError, ZeroShotError
 from zs_operators.run_history.old_records import model_arguments
 from zs_operators.run_parameters import OBJECT
@@ -48,6 +49,12 @@ def model_parameters(run: StoredRun, changes: Mapping[str, Any]) -> dict[str, An
     """
     found: dict[str, Any] = {}
     parameters = run.parameters
+    if parameters.get("detector") is not None:
+        if "detector" not in changes:
+            return _same_detector(run, parameters["detector"])
+        # The record knows nothing of the CLIP that takes its place
+        unused = [name for part in _PARTS[run.task] for name in (part.name, part.weights)]
+        return {name: parameters[name] for name in unused if parameters.get(name) is not None}
     for part in _PARTS.get(run.task, ()):
         given = {name: parameters.get(name) for name in (part.name, part.weights)}
         if part.name in changes:
@@ -93,7 +100,7 @@ def _same(run: StoredRun, part: _Part, given: dict[str, Any]) -> dict[str, Any]:
             f"{part.name}= (and {part.weights}=) to use others."
         )
     if isinstance(given[part.name], Mapping):
-        if plan.get("state") is None:
+        if plan.get("architecture") is None:
             kind = given[part.name].get(OBJECT, "model")
             raise InvalidInputError(
                 f"Run {run.key!r} was given a {kind} object, and no file is known for it: pass "
@@ -104,18 +111,36 @@ def _same(run: StoredRun, part: _Part, given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
+def _same_detector(run: StoredRun, given: Any) -> dict[str, Any]:
+    """The detector of a run that had no CLIP."""
+    if isinstance(given, Mapping):
+        raise InvalidInputError(
+            f"Run {run.key!r} was given a {given.get(OBJECT, 'detector')} object as its detector, "
+            "and nothing says how to make one: pass detector=."
+        )
+    expected = run.record["model"].get("weights_sha256")
+    advice = "Pass detector= to repeat it with another."
+    try:
+        found = loading.weights_sha256(given)
+    except (ZeroShotError, OSError) as error:
+        raise WeightsError(f"Run {run.key!r} cannot be repeated: {error}. {advice}") from error
+    if None not in (found, expected) and found != expected:
+        raise WeightsError(
+            f"Run {run.key!r} cannot be repeated: {given!r} holds other weights now (sha256 "
+            f"{found[:12]}…, then {expected[:12]}…). {advice}"
+        )
+    return {"detector": given}
+
+
 def _check(run: StoredRun, part: _Part, given: Mapping[str, Any]) -> None:
     """Refuses weights that are not those of the run, before anything is loaded or written."""
     name, weights = given[part.name], given[part.weights]
     expected = run.record[part.identity].get("weights_sha256")
     advice = f"Pass {part.weights}= (or {part.name}=) to repeat it with others."
     try:
-        named = {} if name is None else {"model": name}
-        plan = plan_weights(part.kind, weights=weights, **named)
-        if plan.path is None or expected is None:
+        path, found = _files_now(part, name, weights)
+        if found is None or expected is None:
             return  # loading fetches the file and compares it with the registry's
-        path = Path(plan.path)
-        found = _sha256(find_weights_file(path) if path.is_dir() else path)
     except (WeightsError, OSError) as error:
         raise WeightsError(f"Run {run.key!r} cannot be repeated: {error} {advice}") from error
     if found != expected:
@@ -123,6 +148,18 @@ def _check(run: StoredRun, part: _Part, given: Mapping[str, Any]) -> None:
             f"Run {run.key!r} cannot be repeated: {str(path)!r} holds other weights now (sha256 "
             f"{found[:12]}…, then {expected[:12]}…). {advice}"
         )
+
+
+def _files_now(part: _Part, name: str | None, weights: str | None) -> tuple[Path, str | None]:
+    """Where the weights are that are meant now, and their sha256; None if they are not here."""
+    if part is _PROPOSER and weights is None and name and loading.names_a_detector(name):
+        return Path(name), loading.weights_sha256(name)
+    named = {} if name is None else {"model": name}
+    plan = plan_weights(part.kind, weights=weights, **named)
+    if plan.path is None:
+        return Path(), None
+    path = Path(plan.path)
+    return path, _sha256(find_weights_file(path) if path.is_dir() else path)
 
 
 def _sha256(file: Path) -> str:

@@ -25,7 +25,7 @@ _WORDS = ("classes", "templates", "background")
 _ASKED_AGAIN = ("overwrite", "resume")
 _MODELS = (
     *("model", "weights", "clip", "clip_weights"),
-    *("proposals", "proposal_weights"),
+    *("proposals", "proposal_weights", "detector"),
 )
 
 
