@@ -9,6 +9,7 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from zs_operators.errors import InvalidInputError, ZeroShotError
+from zs_operators.weights_files import is_offline
 
 from . import params
 
@@ -70,13 +71,13 @@ def detector(inputs: types.Object, ctx, name: str = DETECTOR) -> None:
     licence = f" · licence {plan.licence}" if plan.licence else ""
     size = f" ({plan.size_mb:,.0f} MB)" if plan.size_mb else ""
     if plan.state == "download":
-        inputs.view(
-            f"{name}_state",
-            types.Warning(
-                label=f"The weights will be downloaded{size}",
-                description=f"Once, by {plan.source}'s own client{licence}",
-            ),
-        )
+        if is_offline():
+            label = f"The weights{size} are not on this machine, and downloads are switched off"
+            how = "Copy the model's folder here and give its path"
+        else:
+            label = f"The weights will be downloaded{size}"
+            how = f"Once, by the client of {plan.source}"
+        inputs.view(f"{name}_state", types.Warning(label=label, description=f"{how}{licence}"))
     if name == DETECTOR and not plan.takes_text:
         inputs.view(
             f"{name}_classes",

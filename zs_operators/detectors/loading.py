@@ -17,8 +17,8 @@ from zs_operators.redaction import without_secrets
 from zs_operators.torch_models import plan_torch_model
 from zs_operators.weights_files import file_sha256, forbidden_downloads, refuse_address
 
-HUGGING_FACE = "hugging face"
-ZOO = "zoo"
+HUGGING_FACE = "Hugging Face"
+ZOO = "FiftyOne's zoo"
 
 _OPEN, _PROMPT_FREE = "zero-shot", "prompt-free"
 _BOXES = ("detection", "instances")
