@@ -170,12 +170,12 @@ def test_the_version_is_written_in_few_places(root):
 @pytest.mark.parametrize("name", ["bug", "idea"])
 def test_issues_ask_for_the_record_of_the_run(root, name):
     folder = root / ".github" / "ISSUE_TEMPLATE"
-    form = yaml.safe_load((folder / f"{name}.yml").read_text())
+    text = (folder / f"{name}.yml").read_text()
+    form = yaml.safe_load(text)
     assert {"name", "description", "body"} <= set(form)
     fields = [field for field in form["body"] if field["type"] != "markdown"]
     assert len({field["id"] for field in fields}) == len(fields)
     assert all(field["attributes"]["label"] for field in fields)
-    text = yaml.safe_dump(form)
     assert "zs doctor --json" in text
     assert "zs runs export DATASET RUN FILE" in text
     assert isinstance(yaml.safe_load((folder / "config.yml").read_text()), dict)
