@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections import Counter
@@ -11,24 +10,20 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zs_operators import fields, label_documents, labels, provenance
-from zs_operators.classification import (
-    Classes,
-    model_identity,
-    parse_classes,
-    prompt_record,
-    prompt_warnings,
+from zs_operators.classification import Classes, parse_classes, prompt_record
+from zs_operators.detect_setup import (
+    check_goes_with_detector,
+    detect_options,
+    load_detector,
+    proposer_identity,
+    with_clip,
+    with_detector,
 )
-from zs_operators.detector import (
-    DetectItem,
-    DetectOptions,
-    DetectPrediction,
-    Regions,
-    ZeroShotDetector,
-)
+from zs_operators.detector import DetectItem, DetectPrediction, Regions, ZeroShotDetector
 from zs_operators.embeddings import MODES
 from zs_operators.errors import InvalidInputError
+from zs_operators.executors.jobs import Job, Prepared, steps_of
 from zs_operators.heads import saved as heads
-from zs_operators.model_stores import with_stored_texts
 from zs_operators.option_checks import check_choice
 from zs_operators.progress import show_progress
 from zs_operators.proposal_loading import DEFAULT_PROPOSER
@@ -45,9 +40,13 @@ if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
     from zs_operators.clip import ClipModel
+    from zs_operators.detectors.text_detector import TextDetector
+    from zs_operators.executors.options import RayExecutor
     from zs_operators.heads.head import Head
     from zs_operators.proposals import Proposer
-    from zs_operators.vocabulary import Vocabulary
+
+#: Also for those who compose detectors themselves.
+__all__ = ["detect", "detect_options", "iter_detect", "load_detector", "proposer_identity"]
 
 DEFAULT_LABEL_FIELD = "zs_detections"
 PROPOSALS = "proposals"
@@ -93,10 +92,15 @@ class DetectTask:
         if self.stored is not None:
             self.stored.store.flush()
             stopped = self.stored.store.warnings
-        return stopped + [
-            f"{count:,} boxes could not be scored: {reason}."
-            for reason, count in self._refused.most_common()
-        ]
+        late = getattr(self.detector, "late_warnings", [])
+        return (
+            stopped
+            + late
+            + [
+                f"{count:,} boxes could not be scored: {reason}."
+                for reason, count in self._refused.most_common()
+            ]
+        )
 
     def load(self, source: str | ExistingBoxes) -> _Loaded:
         existing = source if isinstance(source, ExistingBoxes) else None
@@ -175,17 +179,23 @@ def detect(
             a head for boxes is fitted on ``Detections``
         region_embedding ("auto"): ``"roi"`` (RoIAlign on the features of a CLIP ResNet),
             ``"crops"`` (any model), or what suits the model
-        proposals ("fasterrcnn_resnet50_fpn_v2"), proposal_weights (None): the proposer
+        proposals ("fasterrcnn_resnet50_fpn_v2"), proposal_weights (None): the proposer; or
+            anything that ``detector`` takes: then CLIP names its boxes
+        detector (None): finds and names boxes in the place of CLIP and proposer: a folder with a
+            zero-shot detector of ``transformers``, its name at Hugging Face, a model of FiftyOne's
+            zoo, a FiftyOne ``Model``, or a :class:`TextDetector`; see docs/detectors.md
         proposal_mode ("refined"): ``"refined"`` boxes of the detector's second stage, or ``"rpn"``
         max_regions (300), objectness_weight (0.5), overlap ("agnostic"), overlap_metric ("iou"),
         overlap_threshold (0.5), min_confidence (0.05), max_detections (100), min_margin (None),
         min_cosine (None), min_size_px (0), temperature (None), runners_up (3): see
             :class:`zs_operators.detector.DetectOptions`
+        tile_size_px (None), tile_overlap (0.2): look for small objects of images larger than this
+            in tiles, too; ``max_regions`` is then of each tile
         reject_label (None): label of an existing box that a rule rejects
         batch_size ("auto"), device ("auto"), precision ("auto"), workers (None),
         overwrite (False), resume (True), on_error ("record"), embeddings ("off"),
-        progress (None): see :func:`zs_operators.classify`; stored are boxes, objectness and
-            embeddings of regions
+        executor ("local"), progress (None): see :func:`zs_operators.classify`; stored are boxes,
+            objectness and embeddings of regions
 
     Returns:
         a :class:`RunReport`
@@ -211,9 +221,10 @@ def iter_detect(
     background: Sequence[str] | None = None,
     head: str | os.PathLike | Head | None = None,
     region_embedding: str = "auto",
-    proposals: str | Proposer = DEFAULT_PROPOSER,
+    proposals: str | Proposer | TextDetector | Any = DEFAULT_PROPOSER,
     proposal_weights: str | os.PathLike | None = None,
     proposal_mode: str = "refined",
+    detector: str | os.PathLike | TextDetector | Any | None = None,
     reject_label: str | None = None,
     batch_size: int | str = "auto",
     device: str = "auto",
@@ -223,6 +234,7 @@ def iter_detect(
     resume: bool = True,
     on_error: str = "record",
     embeddings: str = "off",
+    executor: str | RayExecutor = "local",
     **options: Any,
 ) -> Generator[Progress, None, RunReport]:
     """Like :func:`detect`, as a generator that yields :class:`Progress` after each chunk."""
@@ -236,6 +248,8 @@ def iter_detect(
     check_choice("embeddings", embeddings, MODES)
     parsed = detect_options(**options)
     run_options = RunOptions(workers=workers, overwrite=overwrite, resume=resume, on_error=on_error)
+    if detector is not None:
+        check_goes_with_detector(finds_boxes=not existing, head=head, embeddings=embeddings)
     head = heads.resolve(samples, head)
     classes = heads.classes_for(head, classes)
     vocabulary = parse_classes(samples, classes, templates=templates, background=background)
@@ -262,128 +276,74 @@ def iter_detect(
             target = FieldTarget(samples, label_field, "Detections")
     resolve_batch_size(batch_size)
 
-    begun = time.perf_counter()
-    detector = load_detector(
-        vocabulary,
-        parsed,
-        find_boxes=not existing,
-        model=model,
-        weights=weights,
-        region_embedding=region_embedding,
-        proposals=proposals,
-        proposal_weights=proposal_weights,
-        proposal_mode=proposal_mode,
-        device=device,
-        precision=precision,
-        embeddings=embeddings,
-        head=head,
-    )
-    loaded = time.perf_counter() - begun
-    clip, proposer = detector.clip, detector.proposer
-    decisive, details = prompt_record(vocabulary)
-    stored = None
-    if embeddings != "off":
-        refresh = embeddings == "refresh"
-        stored = StoredRegions(detector, proposer_identity(proposer), refresh=refresh)
-    run = Run(
-        samples,
-        DetectTask(detector, update_source=update_source, reject_label=reject_label, stored=stored),
-        target,
-        sources=sources,
-        record={
-            "task": "detect",
-            **decisive,
-            **heads.decisive(head),
-            "options": asdict(parsed),
-            "reject_label": reject_label,
-            "regions": regions,
-            "region_embedding": detector.encoder.method,
-            "contexts": list(detector.encoder.contexts),
-            "model": model_identity(clip),
-            "proposer": proposer_identity(proposer),
-        },
-        details={
-            **details,
-            "parameters": {**parameters, **asdict(parsed)},
-            "source": provenance.source(samples, regions) if existing else None,
-            "model_details": clip.describe(),
-            "head_details": heads.described(head),
-            "proposer_details": proposer.describe() if proposer else None,
-            "embeddings": embeddings,
-        },
-        budget=BatchBudget(
-            detector.batch_size if batch_size == "auto" else resolve_batch_size(batch_size),
-            device=clip.device,
-        ),
-        options=run_options,
-        seconds={"load": loaded},
-        warnings=[
-            *vocabulary.warnings,
-            *prompt_warnings(clip, vocabulary),
-            *heads.head_warnings(head, detector.encoder.describe()),
-        ],
-    )
-    with contextlib.nullcontext() if stored is None else stored.store:
-        return (yield from run.steps())
-
-
-def load_detector(
-    vocabulary: Vocabulary,
-    options: DetectOptions,
-    *,
-    find_boxes: bool,
-    model: str | ClipModel,
-    weights: str | os.PathLike | None,
-    region_embedding: str,
-    proposals: str | Proposer,
-    proposal_weights: str | os.PathLike | None,
-    proposal_mode: str,
-    device: str,
-    precision: str,
-    embeddings: str = "off",
-    head: Head | None = None,
-) -> ZeroShotDetector:
-    """CLIP, and a proposer if boxes are to be found, ready to predict."""
-    from zs_operators.clip import load_clip
-    from zs_operators.proposals import Proposer, load_proposer
-    from zs_operators.regions import RegionEncoder
-
-    clip = load_clip(model, weights, device=device, precision=precision)
-    encoder = RegionEncoder(clip, region_embedding)
-    proposer = None
-    if find_boxes and isinstance(proposals, Proposer):
-        proposer = proposals
-    elif find_boxes:
-        proposer = load_proposer(
-            proposals,
-            proposal_weights,
-            device=device,
-            precision=precision,
-            mode=proposal_mode,
-            max_proposals=options.max_regions,
-            min_size_px=options.min_size_px,
+    def prepare() -> Prepared:
+        begun = time.perf_counter()
+        if detector is not None:
+            setup = with_detector(detector, vocabulary, parsed, device=device, precision=precision)
+        else:
+            setup = with_clip(
+                vocabulary,
+                parsed,
+                head,
+                find_boxes=not existing,
+                model=model,
+                weights=weights,
+                region_embedding=region_embedding,
+                proposals=proposals,
+                proposal_weights=proposal_weights,
+                proposal_mode=proposal_mode,
+                device=device,
+                precision=precision,
+                embeddings=embeddings,
+            )
+        loaded = time.perf_counter() - begun
+        encoded = setup.detector.vocabulary  # a detector may have its own templates
+        decisive, details = prompt_record(encoded)
+        stored = None
+        if embeddings != "off":
+            refresh = embeddings == "refresh"
+            proposer = proposer_identity(setup.detector.proposer)
+            stored = StoredRegions(setup.detector, proposer, refresh=refresh)
+        size = setup.detector.batch_size if batch_size == "auto" else resolve_batch_size(batch_size)
+        return Prepared(
+            (setup.detector, stored),
+            record={
+                "task": "detect",
+                **decisive,
+                **setup.record,
+                "options": parsed.decisive(),
+                "reject_label": reject_label,
+                "regions": regions,
+            },
+            details={
+                **details,
+                "parameters": {**parameters, **asdict(parsed)},
+                "source": provenance.source(samples, regions) if existing else None,
+                **setup.details,
+                "embeddings": embeddings,
+            },
+            budget=BatchBudget(size, device=setup.device),
+            run_class=Run,
+            seconds={"load": loaded},
+            warnings=[*encoded.warnings, *setup.warnings],
+            store=None if stored is None else stored.store,
         )
-    clip = with_stored_texts(clip, embeddings)
-    return ZeroShotDetector(
-        clip, vocabulary, options, proposer=proposer, encoder=encoder, head=head
+
+    def make_task(made: Prepared) -> DetectTask:
+        ready, stored = made.model
+        return DetectTask(
+            ready, update_source=update_source, reject_label=reject_label, stored=stored
+        )
+
+    job = Job(
+        iter_detect,
+        parameters,
+        {"classes": vocabulary, "head": head},
+        samples,
+        target,
+        run_options,
+        prepare,
+        make_task,
+        sources,
     )
-
-
-def detect_options(**options: Any) -> DetectOptions:
-    """Checked options; an unknown name is an error that says which."""
-    try:
-        return DetectOptions(**options)
-    except TypeError as error:
-        raise InvalidInputError(f"detect got an unknown option: {error}.") from error
-
-
-def proposer_identity(proposer: Proposer | None) -> dict[str, Any] | None:
-    """What of a proposer decides boxes."""
-    if proposer is None:
-        return None
-    return {
-        "name": proposer.name,
-        "weights_sha256": proposer.plan.sha256,
-        "precision": proposer.precision,
-        "options": asdict(proposer.options),
-    }
+    return (yield from steps_of(job, executor))
