@@ -32,7 +32,7 @@ demo: $(VENV)/.ready ## label a synthetic dataset, evaluate it, print how to ope
 	@$(PY) -m zs_operators.cli demo $(ARGS)
 
 test: $(VENV)/.ready ## run the tests
-	@$(PY) -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.ready ## check style and formatting
 	@$(PY) -m ruff check $(SOURCES)
