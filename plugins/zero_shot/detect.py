@@ -9,6 +9,8 @@ import fiftyone.operators.types as types
 from . import (
     detect_form,
     detect_target,
+    detector_form,
+    executor_form,
     head_form,
     model_form,
     params,
@@ -29,6 +31,7 @@ ARGUMENTS = (
     "reject_label",
     "head",
     "embeddings",
+    "executor",
     "batch_size",
     "device",
     "precision",
@@ -75,11 +78,17 @@ class Detect(PreviewOperator):
             vocabulary_form.class_names(inputs, ctx, samples)
             vocabulary_form.templates(inputs, ctx)
             vocabulary_form.details(inputs)
-            words = vocabulary_form.preview(inputs, ctx, samples)
+            own = detector_form.own_templates(ctx)
+            words = vocabulary_form.preview(inputs, ctx, samples, own_templates=own)
             vocabulary_form.save_as(inputs, ctx, samples, words)
-            plan = model_form.model(inputs, ctx)
-            head_form.head(inputs, ctx, samples, words, plan)
-            if regions == detect_target.PROPOSALS:
+            is_find = regions == detect_target.PROPOSALS
+            plan = model_form.model(inputs, ctx, more=detector_form.CHOICE if is_find else None)
+            is_other = is_find and detector_form.is_chosen(ctx)
+            if is_other:
+                detector_form.detector(inputs, ctx)
+            else:
+                head_form.head(inputs, ctx, samples, words, plan)
+            if is_find and not is_other:
                 torch_model_form.proposer(inputs, ctx)
             detect_form.output(
                 inputs,
@@ -91,7 +100,9 @@ class Detect(PreviewOperator):
             )
             detect_form.boxes(inputs, ctx, regions)
             performance = model_form.performance(inputs)
-            model_form.embeddings(performance, "About 1 kB a box that is scored")
+            executor_form.executor(performance)
+            if not is_other:
+                model_form.embeddings(performance, "About 1 kB a box that is scored")
             total = len(samples)
             detect_form.cost(inputs, ctx, chosen, regions, total)
             preview.offer(inputs, total, "boxes")
@@ -110,7 +121,12 @@ class Detect(PreviewOperator):
         arguments = head_form.argument(params.arguments(ctx.params, names_from, ARGUMENTS))
         params.keep_vocabulary(ctx.params, names_from)
         arguments["regions"] = self.source(ctx, targeting.chosen(ctx))
+        is_find = arguments["regions"] == detect_target.PROPOSALS
+        other = detector_form.arguments(ctx.params) if is_find else {}
         arguments.update(
-            torch_model_form.arguments(params.flat(ctx.params), torch_model_form.PROPOSER)
+            other or torch_model_form.arguments(params.flat(ctx.params), torch_model_form.PROPOSER)
         )
+        if ctx.params.get("model") == params.OTHER_DETECTOR:
+            for hidden in ("embeddings", "head"):  # what was chosen for a CLIP before
+                arguments.pop(hidden, None)
         return zs.iter_detect(samples, arguments.pop("classes"), **arguments)

@@ -14,6 +14,8 @@ from zs_operators.errors import ZeroShotError
 from . import forms, params
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from zs_operators.weights import WeightsPlan
 
 
@@ -22,6 +24,7 @@ def model(
     ctx,
     names: tuple[str, str, str] = params.MODEL_INPUTS,
     label: str = "Model",
+    more: Mapping[str, str] | None = None,
 ) -> WeightsPlan | None:
     """Asks for a CLIP model and says what its weights need: nothing, a download, or a file.
 
@@ -30,6 +33,10 @@ def model(
         ctx: the execution context
         names: of the inputs for the model, its weights, and the architecture of a custom one
         label: of the first input
+        more (None): further choices that are no CLIP models, with their labels
+
+    Returns:
+        what the weights need; None if they cannot be used, or if one of ``more`` was chosen
     """
     from zs_operators import weights
 
@@ -39,8 +46,12 @@ def model(
     for entry in entries:
         view.add_choice(entry.name, label=model_label(ctx, "clip", entry.name))
     view.add_choice(params.CUSTOM_MODEL, label="Another open_clip model or local weights")
+    for choice, words in (more or {}).items():
+        view.add_choice(choice, label=words)
     # A plain string: scripts may name any architecture
     inputs.str(name, default=weights.DEFAULT_CLIP, label=label, view=view)
+    if ctx.params.get(name) in (more or {}):
+        return None
     if ctx.params.get(name) == params.CUSTOM_MODEL:
         inputs.str(
             architecture_name,

@@ -13,7 +13,7 @@ from zs_operators.errors import InvalidInputError, ZeroShotError
 from zs_operators.proposal_loading import DEFAULT_PROPOSER
 from zs_operators.sam_loading import DEFAULT_SAM
 
-from . import forms, model_form, params
+from . import detector_form, forms, model_form, params
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,12 @@ SAM = Picker(
 
 def proposer(inputs: types.Object, ctx) -> None:
     """Asks for the model that finds boxes, says what its weights need, and how to use it."""
-    _choose(inputs, ctx, PROPOSER, space=8)
+    more = {params.OTHER_DETECTOR: detector_form.LABEL}
+    if ctx.params.get(PROPOSER.model) == params.OTHER_DETECTOR:
+        _choose(inputs, ctx, PROPOSER, space=12, more=more)
+        detector_form.detector(inputs, ctx, detector_form.PROPOSING)
+        return
+    _choose(inputs, ctx, PROPOSER, space=8, more=more)
     modes = types.DropdownView(space=4)
     modes.add_choice("refined", label="Refined boxes")
     modes.add_choice("rpn", label="First-stage proposals")
@@ -77,6 +82,10 @@ def arguments(given: Mapping[str, Any], picker: Picker) -> dict[str, str]:
     """
     values = params.flat(given)
     name, weights = values.get(picker.model), values.get(picker.weights)
+    if name == params.OTHER_DETECTOR:
+        name, weights = values.get(detector_form.PROPOSING), None
+        if not name:
+            raise InvalidInputError("Name the detector that finds boxes.")
     if name == params.CUSTOM_MODEL:
         weights = values.get(picker.path)
         if not weights:
@@ -89,11 +98,20 @@ def arguments(given: Mapping[str, Any], picker: Picker) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _choose(inputs: types.Object, ctx, picker: Picker, *, space: int) -> None:
+def _choose(
+    inputs: types.Object,
+    ctx,
+    picker: Picker,
+    *,
+    space: int,
+    more: Mapping[str, str] | None = None,
+) -> None:
     view = types.DropdownView(space=space)
     for name in _names(picker):
         view.add_choice(name, label=model_form.model_label(ctx, picker.kind, name))
     view.add_choice(params.CUSTOM_MODEL, label="Local weights: a folder or a file")
+    for choice, words in (more or {}).items():
+        view.add_choice(choice, label=words)
     inputs.str(picker.model, default=picker.default, label=picker.label, view=view)
 
 
