@@ -220,9 +220,11 @@ def test_database_that_does_not_start_points_to_the_doctor(tmp_path):
 def test_models_table_and_json(capsys):
     assert main(["models", "--kind", "clip"]) == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0].split() == ["NAME", "KIND", "ARCHITECTURE", "WEIGHTS", "MB", "LICENCE"]
+    heads = ["NAME", "TASK", "HERE", "MB", "LICENCE", "ACCURACY", "TO", "GET", "IT"]
+    assert table[0].split() == heads
     assert any(row.startswith("shapes-tiny ") and "bundled" in row for row in table)
-    assert main(["models", "--kind", "clip", "--json"]) == 0
+    assert any("69.2 % ImageNet" in row and "zs pull clip-vit-b-32" in row for row in table)
+    assert main(["models", "--task", "clip", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["kind"] for row in rows} == {"clip"}
     assert len(rows) == len(table) - 1

@@ -342,11 +342,13 @@ def test_the_registry_matches_torchvision():
     from torchvision.models import get_model_weights
 
     entries = [entry for entry in models("proposals") if ":" not in entry.architecture]
-    assert len(entries) == 5
+    assert len(entries) == 6
     for entry in entries:
         published = get_model_weights(entry.architecture).DEFAULT
         assert (published.name, published.url) == (entry.pretrained, entry.source)
         assert abs(published.meta["_file_size"] - entry.size_mb) < 1
+        assert published.meta["_metrics"]["COCO-val2017"]["box_map"] == entry.coco_box_ap
+        assert abs(published.meta["num_params"] / 1e6 - entry.parameters_m) < 0.06
 
 
 def test_half_precision_weights_are_used_in_float32(folder, tmp_path):

@@ -513,7 +513,7 @@ def test_who_starts_processes(root):
 
 
 def test_who_downloads(root):
-    """Weights alone, by the libraries that they are published for."""
+    """Weights alone: by the hub's own client, or of a model's address in the registry."""
     pattern = (
         r"hf_hub_download\(|download_(pretrained|url)\w*\(|load_state_dict_from_url|urlopen\(|"
     )
@@ -521,8 +521,16 @@ def test_who_downloads(root):
     files = {file for file, _ in _lines_with(root, pattern)}
     assert files == {
         "zs_operators/detectors/hugging_face_files.py",
-        "zs_operators/torch_models.py",
+        "zs_operators/downloads.py",
         "zs_operators/weights_files.py",
+    }
+    users = {
+        file for file, _ in _lines_with(root, r"zs_operators\.downloads import .*\bdownload\b")
+    }
+    assert users == {
+        "zs_operators/hub_cache.py",
+        "zs_operators/model_pull.py",
+        "zs_operators/torch_models.py",
     }
 
 

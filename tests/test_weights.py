@@ -298,7 +298,7 @@ class TestOffline:
 
         asked = []
 
-        def download(repo, filename):
+        def download(repo, filename, cache_dir):
             asked.append(filename)
             if filename.endswith(".safetensors"):
                 raise EntryNotFoundError(filename)

@@ -68,11 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
     uninstall.add_argument("--force", action="store_true", help="even if it was made otherwise")
     uninstall.set_defaults(run=_uninstall)
 
-    models = commands.add_parser("models", help="the models that have a name here")
-    models.add_argument("--kind", choices=("clip", "proposals", "sam"), help="only this kind")
-    models.add_argument("--json", action="store_true", help="print JSON")
-    models.set_defaults(run=_models)
+    from zs_operators.models_commands import add_models_commands
 
+    add_models_commands(commands)
     _add_embeddings(commands)
 
     from zs_operators.task_commands import add_task_commands
@@ -145,25 +143,6 @@ def _uninstall(args: argparse.Namespace) -> int:
 
     removed = uninstall(force=args.force)
     print(f"Removed {removed}" if removed else f"Nothing to remove in {plugins_dir()}")
-    return 0
-
-
-def _models(args: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
-    from zs_operators.weights import models
-
-    entries = models(args.kind)
-    if args.json:
-        print(json.dumps([asdict(entry) for entry in entries], indent=2, default=str))
-        return 0
-    rows = [("NAME", "KIND", "ARCHITECTURE", "WEIGHTS", "MB", "LICENCE")]
-    for entry in entries:
-        weights = "bundled" if entry.folder else entry.pretrained or "-"
-        size = f"{entry.size_mb:.0f}" if entry.size_mb else "-"
-        row = (entry.name, entry.kind, entry.architecture, weights, size, entry.licence or "?")
-        rows.append(tuple(map(str, row)))
-    print_table(rows)
     return 0
 
 

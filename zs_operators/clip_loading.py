@@ -25,6 +25,7 @@ from zs_operators.weights_files import (
     offline_error,
     verify_weights,
 )
+from zs_operators.weights_places import find_in_hub
 from zs_operators.weights_plan import WeightsPlan
 
 if TYPE_CHECKING:
@@ -291,6 +292,9 @@ def _tokenizer(
                 f"{CONFIG_NAME}, and pass weights=<that folder>"
             )
         source = str(folder)
+    elif (cached := _cached_tokenizer(repo)) is not None:
+        # as a folder: of a repository, files that it lacks would be looked for on the network
+        source, local = str(cached), True
     no_network = local or forbidden_downloads(allow_download) is not None
     try:
         return HFTokenizer(
@@ -306,6 +310,12 @@ def _tokenizer(
             raise WeightsError(f"the tokenizer in {source!r} cannot be read: {error}") from error
         reason = forbidden_downloads(allow_download) or "its tokenizer could not be downloaded"
         raise offline_error(plan, reason) from error
+
+
+def _cached_tokenizer(repo: str) -> Path | None:
+    """The folder of Hugging Face's cache that has all that a tokenizer needs, or None."""
+    files = [find_in_hub(repo, (name,)) for name in _TOKENIZER_FILES[:2]]
+    return None if None in files else files[0].parent
 
 
 def _check_vocabulary_size(plan: WeightsPlan, module: torch.nn.Module, tokenizer: Any) -> None:

@@ -19,6 +19,7 @@ from zs_operators.weights_files import (
     hub_filenames,
     refuse_address,
 )
+from zs_operators.weights_places import find_checkpoint
 from zs_operators.weights_plan import WeightsPlan
 
 logger = logging.getLogger(__name__)
@@ -131,9 +132,12 @@ def _plan_entry(model: str, entry: ModelEntry) -> WeightsPlan:
             "clip", model, entry.architecture, None, entry.folder, "bundled", **common
         )
     if entry.pretrained is None:
-        raise WeightsError(
-            f"the weights of {model!r} have to be fetched by hand. {entry.description}"
-        )
+        path = find_checkpoint(entry.file)
+        if path is None:
+            raise WeightsError(
+                f"the weights of {model!r} have to be fetched by hand. {entry.description}"
+            )
+        return WeightsPlan("clip", model, entry.architecture, None, str(path), "cached", **common)
     filenames = hub_filenames("")
     path = cached_file(entry.source, filenames)
     return WeightsPlan(

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zs_operators.downloads import download
 from zs_operators.errors import OfflineError, UnknownModelError, WeightsError
 from zs_operators.model_registry import ModelEntry, models
 from zs_operators.redaction import without_secrets
 from zs_operators.weights_files import (
     WEIGHT_SUFFIXES,
     forbidden_downloads,
+    hash_in_name,
     refuse_address,
     verify_weights,
 )
+from zs_operators.weights_places import checkpoint_folders, find_checkpoint
 from zs_operators.weights_plan import WeightsPlan
 
 if TYPE_CHECKING:
@@ -82,23 +84,17 @@ def plan_torch_model(
         folder = _checked_folder(entry.folder, hint="; reinstall zs-operators")
         return replace(_plan_folder(kind, entry.name, folder), state="bundled", **_facts(entry))
     filename = str(entry.source).rsplit("/", 1)[-1]
-    cached = checkpoint_folder() / filename
+    cached = find_checkpoint(filename)
     return WeightsPlan(
         kind,
         entry.name,
         entry.architecture,
         entry.pretrained,
-        str(cached) if cached.is_file() else None,
-        "cached" if cached.is_file() else "download",
+        str(cached) if cached else None,
+        "cached" if cached else "download",
         filenames=(filename,),
         **_facts(entry),
     )
-
-
-def checkpoint_folder() -> Path:
-    """Where torch.hub keeps what is downloaded."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torch"
-    return Path(os.environ.get("TORCH_HOME", cache)).expanduser() / "hub" / "checkpoints"
 
 
 def weights_file(plan: WeightsPlan, *, allow_download: bool = True) -> Path:
@@ -110,25 +106,15 @@ def weights_file(plan: WeightsPlan, *, allow_download: bool = True) -> Path:
     if plan.path is not None:
         path = Path(plan.path)
         return path / WEIGHTS_NAME if path.is_dir() else path
-    folder = checkpoint_folder()
+    folder = checkpoint_folders()[0]
     reason = forbidden_downloads(allow_download)
     if reason is None:
-        from torch.hub import HASH_REGEX, download_url_to_file
-
         file = folder / plan.filenames[0]
-        # torchvision's file names end in the beginning of their sha256
-        named = HASH_REGEX.search(file.name)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            download_url_to_file(
-                str(plan.source),
-                str(file),
-                hash_prefix=plan.sha256 or (named.group(1) if named else None),
-                progress=False,
-            )
-            return file
-        except (OSError, RuntimeError) as error:
-            reason = f"downloading failed: {without_secrets(str(error))}"
+            sha256 = plan.sha256 or hash_in_name(file.name)
+            return download(str(plan.source), file, sha256=sha256)
+        except OfflineError as error:
+            reason = str(error)
     raise OfflineError(
         f"the weights of {plan.model!r} are not on this machine and {reason}. On a machine with "
         f"network get {plan.source}, copy it to {folder}, or pass its path as the weights of the "
@@ -152,7 +138,9 @@ def build_from_config(plan: WeightsPlan) -> torch.nn.Module:
         builder = getattr(import_module(home), function)
     except (ImportError, AttributeError) as error:
         raise WeightsError(f"architecture {plan.architecture!r}: {error}") from error
-    return builder(_read_config(Path(plan.path)) if plan.path else None)
+    folder = Path(plan.path) if plan.path else None
+    # a single published file has no config: the builder knows its network
+    return builder(_read_config(folder) if folder is not None and folder.is_dir() else None)
 
 
 def load_verified(
@@ -233,6 +221,8 @@ def _load(module: torch.nn.Module, file: Path, architecture: str) -> None:
 
     state: Mapping[str, torch.Tensor] = read_state_dict(file)
     own = module.state_dict()
+    if hasattr(module, "own_names") and not own.keys() <= state.keys():
+        state = module.own_names(state)  # a published file has the names of another package
     missing = [name for name in own if name not in state and "num_batches_tracked" not in name]
     unknown = [name for name in state if name not in own and "num_batches_tracked" not in name]
     problems = [

@@ -1,6 +1,6 @@
 """Which weights a model name means and where they are.
 
-Planning never touches the network. Registry names are read from ``data/models.yaml`` without
+Planning never touches the network. Registry names are read from ``data/models-*.yaml`` without
 importing torch, so a form can plan at every keystroke.
 """
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from zs_operators.errors import OfflineError, WeightsError
 from zs_operators.redaction import without_secrets
+from zs_operators.weights_places import find_in_hub, hub_folders
 
 if TYPE_CHECKING:
     from zs_operators.weights_plan import WeightsPlan
@@ -65,13 +66,8 @@ def hub_filenames(filename: str) -> tuple[str, ...]:
 
 def cached_file(repo: str, filenames: Iterable[str]) -> str | None:
     """The first of these files that is in Hugging Face's cache; never touches the network."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for filename in filenames:
-        path = try_to_load_from_cache(repo, filename)
-        if isinstance(path, str):
-            return path
-    return None
+    path = find_in_hub(repo, filenames)
+    return None if path is None else str(path)
 
 
 def is_offline() -> bool:
@@ -149,7 +145,8 @@ def _fetch_from_hub(plan: WeightsPlan) -> Path:
         try:
             # No revision: open_clip's tags have none. What comes cannot run code, is checked
             # against the hash it is stored under, and its sha256 goes into the record of a run.
-            return Path(hf_hub_download(plan.source, filename))  # nosec B615
+            cache = hub_folders()[0]
+            return Path(hf_hub_download(plan.source, filename, cache_dir=cache))  # nosec B615
         except LocalEntryNotFoundError as error:  # is an EntryNotFoundError, but says "no network"
             raise offline_error(plan, f"{ENDPOINT} cannot be reached") from error
         except EntryNotFoundError:
@@ -218,6 +215,12 @@ def file_sha256(path: str | Path) -> str:
     return _checksums[key]
 
 
+def hash_in_name(filename: str) -> str | None:
+    """The beginning of a file's sha256 that torchvision writes into its name, or None."""
+    named = _TORCH_HUB_NAME.search(filename)
+    return named[1] if named else None
+
+
 def verify_weights(plan: WeightsPlan, file: Path) -> str:
     """SHA-256 of the weights file, compared with the one to expect where there is one.
 
@@ -232,8 +235,7 @@ def verify_weights(plan: WeightsPlan, file: Path) -> str:
     if expected is None and plan.state in ("cached", "download"):
         blob = file.resolve().name
         expected = blob if re.fullmatch(r"[0-9a-f]{64}", blob) else None
-        named = _TORCH_HUB_NAME.search(file.name)
-        expected = named[1] if expected is None and named else expected
+        expected = expected or hash_in_name(file.name)
     if expected is not None and not actual.startswith(expected.lower()):
         raise WeightsError(
             f"weights file {str(file)!r} is damaged or not the one expected: its sha256 is "

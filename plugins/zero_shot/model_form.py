@@ -6,12 +6,13 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from zs_operators.errors import ZeroShotError
+from zs_operators.weights_files import is_offline
 
 from . import forms, params
+from .model_choices import add_choices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,15 +42,13 @@ def model(
     from zs_operators import weights
 
     name, weights_name, architecture_name = names
-    entries = weights.models("clip")
     view = types.DropdownView()
-    for entry in entries:
-        view.add_choice(entry.name, label=model_label(ctx, "clip", entry.name))
+    rest = add_choices(view, ctx, "clip", ctx.params.get(name), weights.DEFAULT_CLIP)
     view.add_choice(params.CUSTOM_MODEL, label="Another open_clip model or local weights")
     for choice, words in (more or {}).items():
         view.add_choice(choice, label=words)
     # A plain string: scripts may name any architecture
-    inputs.str(name, default=weights.DEFAULT_CLIP, label=label, view=view)
+    inputs.str(name, default=weights.DEFAULT_CLIP, label=label, description=rest, view=view)
     if ctx.params.get(name) in (more or {}):
         return None
     if ctx.params.get(name) == params.CUSTOM_MODEL:
@@ -139,37 +138,20 @@ def devices() -> list[str]:
     return found
 
 
-@foo.execution_cache(prompt_scoped=True, residency="ephemeral")
-def model_label(ctx, kind: str, name: str) -> str:
-    """A model's name, architecture, and what it costs to get, for a list of choices."""
-    from zs_operators import weights
-
-    entry = next(entry for entry in weights.models(kind) if entry.name == name)
-    parts = [entry.name]
-    if entry.architecture != entry.name and ":" not in entry.architecture:
-        parts.append(entry.architecture)
-    try:
-        plan = weights.plan_weights(kind, entry.name)
-    except ZeroShotError:
-        parts.append("not available")
-    else:
-        state = {"bundled": "comes with the plugin", "cached": "on this machine"}
-        parts.append(state.get(plan.state, f"download of {entry.size_mb:,.0f} MB"))
-    return " · ".join(parts)
-
-
 def notice(inputs: types.Object, plan: WeightsPlan, name: str) -> None:
     """Says what the weights of a model need, in a view called ``name``."""
     licence = f" · licence {plan.licence}" if plan.licence else ""
     if plan.state == "download":
         size = f" ({plan.size_mb:,.0f} MB)" if plan.size_mb else ""
-        inputs.view(
-            name,
-            types.Warning(
-                label=f"The weights will be downloaded{size}",
-                description=f"Once, from {plan.source or 'their publisher'}{licence}",
-            ),
-        )
+        if is_offline():
+            label = f"The weights{size} are not on this machine, and downloads are switched off"
+            how = f"`zs pull {plan.model}` where they are not, or `zs pull --from` a bundle"
+        else:
+            label = f"The weights will be downloaded{size}"
+            how = (
+                f"Once, from {plan.source or 'their publisher'}; or before: `zs pull {plan.model}`"
+            )
+        inputs.view(name, types.Warning(label=label, description=f"{how}{licence}"))
     elif plan.state == "random":
         inputs.view(
             name,

@@ -14,6 +14,7 @@ from zs_operators.proposal_loading import DEFAULT_PROPOSER
 from zs_operators.sam_loading import DEFAULT_SAM
 
 from . import detector_form, forms, model_form, params
+from .model_choices import add_choices
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,14 @@ def _choose(
     more: Mapping[str, str] | None = None,
 ) -> None:
     view = types.DropdownView(space=space)
-    for name in _names(picker):
-        view.add_choice(name, label=model_form.model_label(ctx, picker.kind, name))
+    chosen = ctx.params.get(picker.model)
+    rest = add_choices(view, ctx, picker.kind, chosen, picker.default)
     view.add_choice(params.CUSTOM_MODEL, label="Local weights: a folder or a file")
     for choice, words in (more or {}).items():
         view.add_choice(choice, label=words)
-    inputs.str(picker.model, default=picker.default, label=picker.label, view=view)
+    inputs.str(
+        picker.model, default=picker.default, label=picker.label, description=rest, view=view
+    )
 
 
 def _local_weights(inputs: types.Object, ctx, picker: Picker) -> None:
