@@ -10,11 +10,13 @@ import weakref
 
 import numpy as np
 import pytest
+import torch
 
 import zs_operators as zs
 from tests.run_labels import assert_same, memory_for, written
 from zs_operators import provenance
 from zs_operators.images import read_image
+from zs_operators.masks import MaskResizer
 from zs_operators.proposals import load_proposer
 from zs_operators.sam import Prompts
 from zs_operators.shapes.dataset import SCENE, load_shapes_dataset
@@ -153,6 +155,26 @@ def test_masks_of_prompts_that_were_looked_at_make_room(scenes, sam):
             assert sum(one() is not None for one in alive) <= 1
             alive.append(weakref.ref(chunk.logits))
     assert len(alive) == 4
+
+
+@pytest.mark.parametrize(("task", "enough"), [("boxes", 2), ("everything", 3)])
+def test_masks_that_are_brought_to_full_size(runs, sam, monkeypatch, task, enough):
+    """Fewer prompts at once make room for that; images have nothing to do with it."""
+    sizes, resize = [], MaskResizer.resize
+
+    def tight(self, logits, within_px=None):
+        sizes.append(len(logits))
+        for number, mask in enumerate(resize(self, logits, within_px)):
+            if number == enough:  # a point has three masks
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+            yield mask
+
+    monkeypatch.setattr(MaskResizer, "resize", tight)
+    with memory_for(sam.module.image_encoder, 4) as images:
+        (said,) = runs(task)
+    assert images == [4]
+    assert max(sizes) > enough
+    assert "prompts at once" in said
 
 
 def test_all_of_it_at_once(runs, clip, proposer, sam):

@@ -17,7 +17,8 @@ from zs_operators.errors import InvalidInputError
 from zs_operators.frames import as_pixels
 from zs_operators.masks import Mask, MaskResizer, PackedMask, PixelBox
 from zs_operators.option_checks import check_count, check_range
-from zs_operators.sam import Prompts, SamEmbedding, SamModel
+from zs_operators.sam import Decoded, Prompts, SamEmbedding, SamModel
+from zs_operators.stage_times import stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,46 +147,44 @@ def _in_crop(
     """What is found in one crop, most confident first; of masks whose boxes overlap one."""
     points = _points(options, layer) * (embedding.width_px, embedding.height_px)
     left, top = crop[:2]
+    resizers: list[MaskResizer] = []
+
+    @stage("masks")
+    def pack(chunk: Decoded) -> list[FoundMask]:
+        if not resizers:
+            offset = options.stability_offset
+            resizers.append(MaskResizer.of(sam, embedding, chunk, stability_offset=offset))
+        packed = []
+        for mask, raw_iou, prompt in _candidates(chunk, resizers[0], options):
+            x1, y1, x2, y2 = mask.box_px
+            moved = replace(mask, box_px=(x1 + left, y1 + top, x2 + left, y2 + top))
+            # half of something, which another crop has whole
+            if layer and _is_cut_off(moved.box_px, crop, size):
+                continue
+            x, y = points[prompt].tolist()
+            packed.append(FoundMask(PackedMask.of(moved), raw_iou, (x + left, y + top), crop))
+        return packed
+
+    prompts = Prompts(points_px=points[:, None])
     found = []
-    for mask, raw_iou, (x, y) in _candidates(sam, embedding, points, options, budget):
-        x1, y1, x2, y2 = mask.box_px
-        moved = replace(mask, box_px=(x1 + left, y1 + top, x2 + left, y2 + top))
-        # half of something, which another crop has whole
-        if layer and _is_cut_off(moved.box_px, crop, size):
-            continue
-        point = (float(x) + left, float(y) + top)
-        found.append(FoundMask(PackedMask.of(moved), raw_iou, point, crop))
+    for some in sam.decode(embedding, prompts, budget, then=pack):
+        found += some
     return _distinct(found, [one.raw_iou for one in found], options.box_nms_threshold)
 
 
 def _candidates(
-    sam: SamModel,
-    embedding: SamEmbedding,
-    points: np.ndarray,
-    options: EverythingOptions,
-    budget: BatchBudget,
-) -> Iterator[tuple[Mask, float, np.ndarray]]:
-    """Masks of three sizes a point that are confident and stable enough."""
-    resizer = None
-    for chunk in sam.decode(embedding, Prompts(points_px=points[:, None]), budget):
-        if resizer is None:
-            resizer = MaskResizer(
-                chunk.logits.shape[2:],
-                sam.size_px,
-                embedding.frame_size,
-                embedding.width_px,
-                embedding.height_px,
-                device=chunk.logits.device,
-                stability_offset=options.stability_offset,
-            )
-        logits, raw_iou = chunk.logits[:, 1:], chunk.raw_iou[:, 1:]
-        # 0 is no filter, though the guess may be lower
-        good = (raw_iou > options.min_iou) | (options.min_iou == 0)
-        prompts = good.nonzero()[:, 0].tolist()
-        masks = resizer.resize(logits[good])
-        for mask, iou, prompt in zip(masks, raw_iou[good].tolist(), prompts, strict=True):
-            if mask.area_px and mask.stability >= options.min_stability:
-                yield mask, iou, points[chunk.start + prompt]
+    chunk: Decoded, resizer: MaskResizer, options: EverythingOptions
+) -> Iterator[tuple[Mask, float, int]]:
+    """Masks of three sizes a point that are confident and stable enough, each with its IoU and
+    the position of its point."""
+    logits, raw_iou = chunk.logits[:, 1:], chunk.raw_iou[:, 1:]
+    # 0 is no filter, though the guess may be lower
+    good = (raw_iou > options.min_iou) | (options.min_iou == 0)
+    prompts = good.nonzero()[:, 0].tolist()
+    masks = resizer.resize(logits[good])
+    for mask, iou, prompt in zip(masks, raw_iou[good].tolist(), prompts, strict=True):
+        if mask.area_px and mask.stability >= options.min_stability:
+            yield mask, iou, chunk.start + prompt
 
 
 def _is_cut_off(box_px: PixelBox, crop: PixelBox, size: tuple[int, int]) -> bool:

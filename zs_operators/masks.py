@@ -14,11 +14,13 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from zs_operators.sam import Decoded, SamEmbedding, SamModel
 
 PixelBox = tuple[int, int, int, int]
 
@@ -112,6 +114,21 @@ class MaskResizer:
         self._thresholds = (threshold - stability_offset, threshold, threshold + stability_offset)
         self._rows = _Axis(low_size[0], size_px, frame_size[0], height_px, device)
         self._columns = _Axis(low_size[1], size_px, frame_size[1], width_px, device)
+
+    @classmethod
+    def of(
+        cls, sam: SamModel, embedding: SamEmbedding, decoded: Decoded, **options: Any
+    ) -> MaskResizer:
+        """For all masks of an image, of which some have been decoded."""
+        return cls(
+            decoded.logits.shape[2:],
+            sam.size_px,
+            embedding.frame_size,
+            embedding.width_px,
+            embedding.height_px,
+            device=decoded.logits.device,
+            **options,
+        )
 
     def resize(
         self, logits: torch.Tensor, within_px: Sequence[PixelBox | None] | None = None

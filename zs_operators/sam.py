@@ -11,7 +11,7 @@ masks equal those of its ``SamPredictor``, without its full-size float masks and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,6 +243,8 @@ class SamModel:
 
     def frame_size(self, width_px: int, height_px: int) -> tuple[int, int]:
         """(rows, columns) that an image of this size covers of the encoder's square input."""
+        if getattr(self.module, "squashes", False):
+            return self.size_px, self.size_px
         scale = self.size_px / max(width_px, height_px)
         return max(1, int(height_px * scale + 0.5)), max(1, int(width_px * scale + 0.5))
 
@@ -276,25 +278,37 @@ class SamModel:
         return found
 
     def decode(
-        self, embedding: SamEmbedding, prompts: Prompts, budget: BatchBudget | None = None
-    ) -> Iterator[Decoded]:
+        self,
+        embedding: SamEmbedding,
+        prompts: Prompts,
+        budget: BatchBudget | None = None,
+        *,
+        then: Callable[[Decoded], Any] | None = None,
+    ) -> Iterator[Any]:
         """Masks of prompts, a chunk at a time.
 
         Args:
             embedding: of the image
             prompts: all with the same number of points
             budget (None): that of earlier calls, which knows what fits
+            then (None): what is made of each :class:`Decoded`, and yielded in its place; called
+                again with fewer prompts if memory runs out in it
 
         Raises:
             InvalidInputError: if prompts are of a wrong shape or there are neither boxes nor points
         """
         prompts = self._checked(prompts)
         budget = budget or self.prompt_budget()
+
+        def decode(rows: range) -> Any:
+            some = prompts[rows.start : rows.stop]
+            found = Decoded(rows.start, *self._decode(embedding, some))
+            return found if then is None else then(found)
+
         for start in range(0, len(prompts), self._prompt_chunk):
-            part = prompts[start : start + self._prompt_chunk]
-            chunks = budget.each(lambda some: self._decode(embedding, some), part)
-            for offset, _, (logits, raw_iou) in chunks:
-                yield Decoded(start + offset, logits, raw_iou)
+            part = range(len(prompts))[start : start + self._prompt_chunk]
+            for _, _, found in budget.each(decode, part):
+                yield found
 
     def _encode(self, frames: Sequence[SamFrame]) -> torch.Tensor:
         import torch

@@ -21,6 +21,7 @@ from zs_operators.option_checks import check_choice
 from zs_operators.sam import SINGLE_MASK, Decoded, Prompts, SamEmbedding, SamFrame, SamModel
 from zs_operators.sam_prompts import GivenPrompts, PromptGroup, usable_prompts
 from zs_operators.segment_options import SegmentOptions
+from zs_operators.stage_times import stage
 
 if TYPE_CHECKING:
     import torch
@@ -183,8 +184,10 @@ class Segmenter:
             embedding = None if self._refresh else self.store.get(key)
         if embedding is not None and not self._looks_at_images:
             return SegmentItem(prompts, embedding=embedding, key=key)
-        image = read_image(source, reduce_to_px=self._reduce_to_px)
-        return self.prepare(image, prompts, embedding=embedding, key=key)
+        with stage("decode"):
+            image = read_image(source, reduce_to_px=self._reduce_to_px)
+        with stage("preprocess"):
+            return self.prepare(image, prompts, embedding=embedding, key=key)
 
     def prepare(
         self,
@@ -272,35 +275,44 @@ class Segmenter:
     def _decode(
         self, embedding: SamEmbedding, group: PromptGroup, dropped: Counter
     ) -> Iterator[tuple[int, SegmentedMask]]:
+        resizers: list[MaskResizer] = []
+
+        def resize(chunk: Decoded) -> tuple[list[tuple[int, SegmentedMask]], Counter]:
+            with stage("masks"):
+                if not resizers:
+                    resizers.append(MaskResizer.of(self.sam, embedding, chunk))
+                return self._resize(chunk, resizers[0], group)
+
+        decoded = self.sam.decode(embedding, group.prompts, self._prompt_budget, then=resize)
+        for masks, removed in decoded:
+            dropped.update(removed)
+            yield from masks
+
+    def _resize(
+        self, chunk: Decoded, resizer: MaskResizer, group: PromptGroup
+    ) -> tuple[list[tuple[int, SegmentedMask]], Counter]:
+        """Position and mask of each prompt, and how many masks each rule removed."""
         import torch
 
         options = self.options
-        size = (embedding.width_px, embedding.height_px)
-        resizer = None
-        for chunk in self.sam.decode(embedding, group.prompts, self._prompt_budget):
-            if resizer is None:
-                resizer = MaskResizer(
-                    chunk.logits.shape[2:],
-                    self.sam.size_px,
-                    embedding.frame_size,
-                    *size,
-                    device=chunk.logits.device,
-                )
-            chosen = _choice(chunk, options.multimask, group.is_ambiguous)
-            rows = torch.arange(len(chosen), device=chosen.device)
-            quality = chunk.predicted_iou[rows, chosen].tolist()
-            kept = [i for i, iou in enumerate(quality) if iou >= (options.min_iou or 0.0)]
-            dropped["predicted_iou"] += len(quality) - len(kept)
-            within = None
-            if group.prompts.boxes_px is not None and not options.tight_boxes:
-                boxes = group.prompts.boxes_px[chunk.start : chunk.start + len(quality)]
-                within = [snap_outward(boxes[i], *size) for i in kept]
-            masks = resizer.resize(chunk.logits[rows[kept], chosen[kept]], within)
-            for i, mask in zip(kept, masks, strict=True):
-                index = group.index[chunk.start + i]
-                done = self._finish(mask, size, quality[i], index, dropped, cut=within is not None)
-                if done is not None:
-                    yield index, done
+        size = (resizer.width_px, resizer.height_px)
+        chosen = _choice(chunk, options.multimask, group.is_ambiguous)
+        rows = torch.arange(len(chosen), device=chosen.device)
+        quality = chunk.predicted_iou[rows, chosen].tolist()
+        kept = [i for i, iou in enumerate(quality) if iou >= (options.min_iou or 0.0)]
+        dropped = Counter(predicted_iou=len(quality) - len(kept))
+        within = None
+        if group.prompts.boxes_px is not None and not options.tight_boxes:
+            boxes = group.prompts.boxes_px[chunk.start : chunk.start + len(quality)]
+            within = [snap_outward(boxes[i], *size) for i in kept]
+        masks = resizer.resize(chunk.logits[rows[kept], chosen[kept]], within)
+        found = []
+        for i, mask in zip(kept, masks, strict=True):
+            index = group.index[chunk.start + i]
+            done = self._finish(mask, size, quality[i], index, dropped, cut=within is not None)
+            if done is not None:
+                found.append((index, done))
+        return found, dropped
 
     def _finish(
         self,
