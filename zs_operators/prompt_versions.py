@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,7 +98,7 @@ class LabVersion:
     changed: np.ndarray
     limits: Mapping[str, float] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray:
         """(N,) object, None where rejected."""
         names = np.array([*self.vocabulary.labels, None], dtype=object)
@@ -162,6 +163,10 @@ class LabVersion:
 
     def confusion(self) -> Confusion:
         """Ground truth against labels, of the images that have ground truth."""
+        return self._confusion
+
+    @cached_property
+    def _confusion(self) -> Confusion:
         known = np.array([name is not None for name in self.truth], bool)
         names, rows = np.unique(self.truth[known].astype(str), return_inverse=True)
         labels = (*self.vocabulary.labels, None)
@@ -194,7 +199,7 @@ class LabVersion:
         pairs = zip(self.prompts, self.prompt_wins, strict=True)
         return [prompt for prompt, wins in pairs if not wins]
 
-    @property
+    @cached_property
     def _columns(self) -> np.ndarray:
         """(N,) index of the label; the number of labels where rejected."""
         kept = np.array([rule is None for rule in self.rejected_by], bool)

@@ -14,6 +14,7 @@ from zs_operators.saved_vocabularies import list_vocabularies
 from . import forms, params, vocabulary_form
 
 if TYPE_CHECKING:
+    import fiftyone as fo
     from fiftyone.core.collections import SampleCollection
 
     from zs_operators.vocabulary import Vocabulary
@@ -32,14 +33,17 @@ SETTINGS = (
     "class_thresholds",
 )
 LIMITS = ("min_confidence", "min_margin", "min_cosine")
+#: What inputs with a default hold at first
+FIRST = {"templates": "simple", "merge": params.OWN_MERGE}
+#: Parts that are shown when asked for
+FOLDED = {"more": "More settings", "saved": "Saved vocabularies"}
 NO_FIELD = "(none)"
 
 
-def source(panel: types.Object, ctx, on_change: Callable, use_weights: Callable) -> None:
+def source(panel: types.Object, dataset: fo.Dataset, state, on_change: Callable) -> None:
     """Asks for the model whose embeddings are used, and for the ground truth."""
     from zs_operators.samples import label_fields
 
-    state = ctx.panel.state
     models = types.DropdownView(space=6)
     for name, count in (state.models or {}).items():
         models.add_choice(name, label=f"{name} · {count:,} images")
@@ -52,10 +56,10 @@ def source(panel: types.Object, ctx, on_change: Callable, use_weights: Callable)
         view=models,
         on_change=on_change,
     )
-    schema = ctx.dataset.get_field_schema()
+    schema = dataset.get_field_schema()
     truths = types.DropdownView(space=6)
     truths.add_choice(NO_FIELD, label=NO_FIELD)
-    for name in label_fields(ctx.dataset):
+    for name in label_fields(dataset):
         if schema[name].document_type.__name__ == "Classification":
             truths.add_choice(name, label=name)
     panel.enum(
@@ -73,12 +77,11 @@ def source(panel: types.Object, ctx, on_change: Callable, use_weights: Callable)
         ):
             view = types.TextFieldView(space=6)
             panel.str(name, label=label, description=description, view=view)
-        panel.btn("use_weights", label="Use these weights", on_click=use_weights)
+        panel.btn("use_weights", label="Use these weights", on_click=on_change)
 
 
-def words(panel: types.Object, ctx, redraw: Callable, forget: Callable) -> None:
-    """Asks for class names, and in a folded section for all that is said of them."""
-    state = ctx.panel.state
+def words(panel: types.Object, state, forget: Callable) -> None:
+    """Asks for class names."""
     panel.str(
         "words",
         label="Class names",
@@ -89,26 +92,45 @@ def words(panel: types.Object, ctx, redraw: Callable, forget: Callable) -> None:
         row = panel.h_stack("kept_row", gap=2, align_y="center")
         row.md("Descriptions, parents and thresholds of the loaded classes are kept.", name="kept")
         row.btn("forget", label="Forget them", on_click=forget)
-    folded = forms.section(panel, "more", "More settings: templates, background, thresholds")
-    more = folded.obj(_restored(state), view=types.ObjectView()).type
-    vocabulary_form.template_inputs(more, more_settings(state).get("templates"), on_change=redraw)
-    more.str(
+
+
+def folds(panel: types.Object, state, fold: Callable) -> None:
+    """Buttons that show and hide parts: the App draws all inputs anew with every version, and
+    those that are folded away as well."""
+    row = panel.h_stack("folds", gap=2)
+    for part, label in FOLDED.items():
+        icon = "expand_less" if state.get(f"is_{part}_open") else "expand_more"
+        if part == "more" and (count := _num_set(state)):
+            label += f" · {count} set"
+        row.btn(f"fold_{part}", label=label, icon=icon, on_click=fold, params={"part": part})
+
+
+def more(panel: types.Object, state, redraw: Callable) -> None:
+    """Asks for all else that is said of the words, if that is unfolded."""
+    if not state.is_more_open:
+        return
+    folded = panel.obj("more", view=types.ObjectView()).type
+    group = folded.obj(_restored(state), view=types.ObjectView()).type
+    vocabulary_form.template_inputs(group, more_settings(state).get("templates"), on_change=redraw)
+    group.str(
         "background",
         label="Background prompts",
         description="One a line, encoded as typed. An image that fits one of them best is rejected",
         view=types.TextFieldView(multiline=True, rows=2),
     )
-    forms.thresholds(more)
-    vocabulary_form.more_words(more)
+    forms.thresholds(group)
+    vocabulary_form.more_words(group)
     for name, value in more_settings(state).items():
-        if name in more.properties:  # or the App fills new inputs with what else is the default
-            more.properties[name].default = value
+        if name in group.properties:  # or the App fills new inputs with what else is the default
+            group.properties[name].default = value
 
 
-def saved(panel: types.Object, ctx, load: Callable, save: Callable) -> None:
-    """A folded section: vocabularies that are kept with the dataset."""
-    group = forms.section(panel, "saved", "Saved vocabularies")
-    names = list_vocabularies(ctx.dataset)
+def saved(panel: types.Object, dataset: fo.Dataset, state, load: Callable, save: Callable) -> None:
+    """Offers vocabularies that are kept with the dataset, if that is unfolded."""
+    if not state.is_saved_open:
+        return
+    group = panel.obj("saved", view=types.ObjectView()).type
+    names = list_vocabularies(dataset)
     if names:
         view = types.DropdownView()
         for name in names:
@@ -142,6 +164,12 @@ def restore(entry: Mapping[str, Any], state) -> dict[str, Any]:
         "restored": restored,
         f"more.v{restored}": shown,
     }
+
+
+def _num_set(state) -> int:
+    """Settings that are not as they are at first."""
+    given = {**settings(state), "words": None, "kept": None}
+    return sum(value is not None and value != FIRST.get(name) for name, value in given.items())
 
 
 def _restored(state) -> str:

@@ -38,5 +38,13 @@ class PanelMemory(Generic[Kept]):
             self._values.popitem(last=False)
         return value
 
+    def find(self, key: Hashable) -> Kept | None:
+        """What is kept under ``key``, if anything is."""
+        return self._values.get(key)
+
+    def pop(self, key: Hashable) -> None:
+        """Keeps nothing under ``key``."""
+        self._values.pop(key, None)
+
     def clear(self) -> None:
         self._values.clear()

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from zs_operators.errors import ZeroShotError
 
-from . import lab_inputs, lab_plots, params, targeting
+from . import lab_inputs, lab_plots, lab_sessions, params, targeting
 
 if TYPE_CHECKING:
     from zs_operators.prompt_lab import PromptLab
 
-#: By panel. What the App sends back may be older than a change to it, so versions are kept here;
-#: the panel's own history is for a session that was lost
-_SESSIONS: OrderedDict[str, _Session] = OrderedDict()
-_MAX_SESSIONS = 4
 _SHOWN = 24
 CLASSIFY = "@zs/operators/classify"
 DEFAULT_LABEL_FIELD = "zs_classification"
 DEFAULT_SCORE = "margin"
 LISTS = {"least": "least_certain", "most": "most_certain"}
-
-
-@dataclass
-class _Session:
-    """What a panel works on: the lab has a version for each of the settings in ``history``."""
-
-    source: tuple
-    lab: PromptLab
-    history: list[dict[str, Any]]
 
 
 class PromptLabPanel(foo.Panel):
@@ -47,16 +32,17 @@ class PromptLabPanel(foo.Panel):
         )
 
     def on_load(self, ctx):
-        self.use_view(ctx)
+        if not lab_sessions.put_back(ctx):  # the App opens it twice, and may end late
+            self.use_view(ctx)
 
     def use_view(self, ctx):
         """Works on what the App shows now."""
         from zs_operators.prompt_lab import embedded_models
 
         state = ctx.panel.state
-        _SESSIONS.pop(ctx.panel.id, None)
+        lab_sessions.forget(ctx)
         if ctx.dataset is None:
-            state.set({"history": [], "message": "", "models": {}})
+            state.set({"message": "", "models": {}})
             return
         found = embedded_models(ctx.view)
         chosen = state.model
@@ -64,7 +50,6 @@ class PromptLabPanel(foo.Panel):
             chosen = next(iter(found), None)
         state.set(
             {
-                "history": [],
                 "message": "",
                 "stages": targeting.stages(ctx.view),
                 "models": found,
@@ -78,6 +63,11 @@ class PromptLabPanel(foo.Panel):
         ctx.panel.state.set({"words": "", "kept": None})
         self.use_view(ctx)
 
+    def fold(self, ctx):
+        """Shows or hides one of the parts that are hidden at first."""
+        state, part = ctx.panel.state, ctx.params["part"]
+        state.set(f"is_{part}_open", not state.get(f"is_{part}_open"))
+
     def redraw(self, ctx):
         """Another input decides what is shown: what the App is told after every call is enough."""
 
@@ -87,7 +77,8 @@ class PromptLabPanel(foo.Panel):
 
     def change_source(self, ctx):
         """Another model or ground truth: the same words again, without the versions before."""
-        ctx.panel.state.set({"history": _history(ctx)[-1:], "message": ""})
+        lab_sessions.keep_last(ctx)
+        ctx.panel.state.message = ""
 
     def undo(self, ctx):
         self._try(ctx, self._undo)
@@ -147,7 +138,7 @@ class PromptLabPanel(foo.Panel):
         """One of the buttons that show images was clicked."""
         version, name = _lab(ctx).version, ctx.params["list"]
         if name == "all":
-            ctx.ops.set_view(_base(ctx))
+            ctx.ops.set_view(lab_sessions.base(ctx))
         elif name == "changed":
             _show_ids(ctx, version.changed_ids)
         else:
@@ -155,22 +146,25 @@ class PromptLabPanel(foo.Panel):
 
     def render(self, ctx):
         panel = types.Object()
-        if ctx.dataset is None:
+        dataset, state = lab_sessions.dataset(ctx), ctx.panel.state
+        if dataset is None:
             panel.md("Open a dataset first.", name="nothing")
             return _page(panel)
-        lab_inputs.source(panel, ctx, self.change_source, self.change_source)
-        state = ctx.panel.state
+        lab_inputs.source(panel, dataset, state, self.change_source)
         if not state.model:
             self._embedding(panel)
             return _page(panel)
-        lab_inputs.words(panel, ctx, self.redraw, self.forget)
-        lab_inputs.saved(panel, ctx, self.load, self.save)
+        lab_inputs.words(panel, state, self.forget)
+        lab_inputs.folds(panel, state, self.fold)
+        lab_inputs.more(panel, state, self.redraw)
+        lab_inputs.saved(panel, dataset, state, self.load, self.save)
+        versions = lab_sessions.history(ctx)
         row = panel.h_stack("actions", gap=2)
         row.btn("update", label="Update", on_click=self.update, variant="contained")
-        row.btn("undo", label="Undo", on_click=self.undo, disabled=len(_history(ctx)) < 2)
+        row.btn("undo", label="Undo", on_click=self.undo, disabled=len(versions) < 2)
         row.btn("use_view", label="Use the current view", on_click=self.use_view)
         message, lab = state.message, None
-        if _history(ctx):
+        if versions:
             try:
                 lab = _lab(ctx)
             except ZeroShotError as error:
@@ -239,19 +233,11 @@ class PromptLabPanel(foo.Panel):
         panel.plot(name, data=data, on_click=on_click, **layout)
 
     def _update(self, ctx):
-        session = _session(ctx)
-        entry = lab_inputs.settings(ctx.panel.state)
-        _add_version(session.lab, entry)
-        session.history.append(entry)
-        ctx.panel.state.history = list(session.history)
+        lab_sessions.add(ctx)
 
     def _undo(self, ctx):
-        session = _session(ctx)
-        session.lab.undo()
-        session.history.pop()
         state = ctx.panel.state
-        shown = lab_inputs.restore(session.history[-1], state)
-        state.set({"history": list(session.history), **shown})
+        state.set(lab_inputs.restore(lab_sessions.current(ctx).undo(), state))
 
     def _load(self, ctx):
         from zs_operators.saved_vocabularies import load_vocabulary
@@ -282,11 +268,11 @@ class PromptLabPanel(foo.Panel):
         state, version = ctx.panel.state, _lab(ctx).version
         label_field = state.label_field or DEFAULT_LABEL_FIELD
         overwrite = bool(state.overwrite)
-        view = _base(ctx)
+        view = lab_sessions.base(ctx)
         check_label_field(
             view, label_field, "classify", overwrite=overwrite, label_type="Classification"
         )
-        model, weights = _model(state)
+        model, weights = lab_sessions.model(state)
         ctx.trigger(
             CLASSIFY,
             {
@@ -312,49 +298,7 @@ class PromptLabPanel(foo.Panel):
 
 
 def _lab(ctx) -> PromptLab:
-    return _session(ctx).lab
-
-
-def _history(ctx) -> list[dict[str, Any]]:
-    """Settings of every version so far."""
-    session = _SESSIONS.get(ctx.panel.id)
-    return ctx.panel.state.history or [] if session is None else session.history
-
-
-def _session(ctx) -> _Session:
-    """The session of this panel; a new one for another source, with the last version only."""
-    from zs_operators.prompt_lab import PromptLab
-
-    state = ctx.panel.state
-    gt_field = None if state.gt_field in (None, lab_inputs.NO_FIELD) else state.gt_field
-    model, weights = _model(state)
-    source = (ctx.dataset.name, state.stages, model, weights, gt_field)
-    session = _SESSIONS.pop(ctx.panel.id, None)
-    if session is None or session.source != source:
-        history = list(state.history or []) if session is None else session.history[-1:]
-        lab = PromptLab(_base(ctx), model=model, weights=weights, gt_field=gt_field)
-        for entry in history:
-            _add_version(lab, entry)
-        session = _Session(source, lab, history)
-    _SESSIONS[ctx.panel.id] = session
-    while len(_SESSIONS) > _MAX_SESSIONS:
-        _SESSIONS.popitem(last=False)
-    return session
-
-
-def _add_version(lab: PromptLab, entry: dict[str, Any]) -> None:
-    words = lab_inputs.vocabulary(entry, lab.samples)
-    lab.score(words, **lab_inputs.limits(entry))
-
-
-def _model(state) -> tuple[str | None, str | None]:
-    """Model and weights, as ``zs.classify`` takes them."""
-    given = {name: state.get(name) or None for name in params.MODEL_INPUTS}
-    return params.model_and_weights(given)
-
-
-def _base(ctx):
-    return targeting.build_view(ctx, ctx.panel.state.stages)
+    return lab_sessions.current(ctx).lab
 
 
 def _score(ctx) -> str:
@@ -365,7 +309,7 @@ def _show_ids(ctx, ids: list[str]) -> None:
     if not ids:
         ctx.ops.notify("There are no such images", variant="info")
         return
-    ctx.ops.set_view(_base(ctx).select(ids, ordered=True))
+    ctx.ops.set_view(lab_sessions.base(ctx).select(ids, ordered=True))
 
 
 def _index(ctx) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import sys
 
 import fiftyone.operators as foo
 import pytest
@@ -33,6 +35,12 @@ def embedded(scenes):
     return scenes
 
 
+def memory(panel):
+    """The module with what the server keeps of panels."""
+    home = sys.modules[type(panel.operator).__module__]
+    return home.lab_sessions
+
+
 class Panel(AppPanel):
     def update(self, words):
         self.state["words"] = words
@@ -42,12 +50,19 @@ class Panel(AppPanel):
         return self.inputs[name]["view"]["data"]
 
     @property
+    def history(self):
+        """The words of all versions."""
+        return [entry["words"] for entry in memory(self)._HISTORIES.find(self.id) or ()]
+
+    @property
     def summary(self):
         return self.inputs["summary"]["default"]
 
     @property
     def _place(self):
         """Inputs that were put back are new ones to the App, for it leaves old ones as they are."""
+        if "more" not in self.inputs:
+            self("fold", part="more")
         (place,) = self.inputs["more"]["type"]["properties"]
         return place
 
@@ -190,7 +205,7 @@ def test_settings_are_part_of_a_version(panel):
     panel.more["min_confidence"] = 7
     panel.update(GOOD)
     assert "min_confidence" in panel.state["message"]
-    assert len(panel.state["history"]) == 1
+    assert panel.history == [GOOD]
 
 
 RICH = {
@@ -261,28 +276,84 @@ def test_unusable_words_are_a_message_and_no_version(panel):
     panel.update(BAD)
     panel.update("")
     assert "class name" in panel.state["message"]
-    assert [entry["words"] for entry in panel.state["history"]] == [BAD]
+    assert panel.history == [BAD]
     assert panel.inputs["message"]
 
 
-def test_a_session_that_was_lost_starts_from_the_history(panel, operator):
-    import sys
-
+def test_a_lab_that_was_let_go_is_scored_again(panel):
     panel.update(BAD).update(GOOD)
-    sys.modules[type(operator).__module__]._SESSIONS.clear()
+    memory(panel)._SESSIONS.clear()
     panel("undo")
     assert panel.state["words"] == BAD
-    assert [entry["words"] for entry in panel.state["history"]] == [BAD]
+    assert panel.history == [BAD]
 
 
-def test_an_old_history_from_the_app_changes_nothing(panel):
+def test_after_a_restart_of_the_server_the_shown_words_are_scored(panel):
     panel.update(BAD).update(GOOD)
-    old = panel.state["history"]
-    panel("undo")
-    panel.state["history"] = old  # the App merges what it has with what it was told
+    memory(panel)._SESSIONS.clear()
+    memory(panel)._HISTORIES.clear()
+    assert "Version 1" in panel("redraw").summary
+    assert panel.drawn("labels")[0]["x"] == [*GOOD.splitlines(), "(rejected)"]
+    assert "Version 2" in panel.update(BAD).summary
+
+
+def test_an_update_after_a_restart_of_the_server_is_the_first_version(panel):
+    panel.update(BAD)
+    memory(panel)._SESSIONS.clear()
+    memory(panel)._HISTORIES.clear()
+    assert "message" in panel.update("").inputs
+    assert "Version 1" in panel.update(GOOD).summary
+
+
+def test_an_opening_that_ends_late_changes_nothing(panel):
+    opened = copy.deepcopy(panel.state)
+    panel.state["gt_field"] = "ground_truth"
+    panel.update(BAD).update(GOOD)
+    shown, kept = panel.summary, copy.deepcopy(panel.state)
+    panel.state = {}  # as it was sent
+    panel("on_load")
+    assert panel.summary == shown
+    # what the App puts into the state it has
+    assert panel.state == {name: kept[name] for name in panel.state}
+    panel.state = opened
+    assert panel("on_load").summary == shown
+    assert panel.history == [BAD, GOOD]
+
+
+def test_a_panel_on_another_dataset_starts_anew(panel, dataset, pictures):
+    import fiftyone as fo
+
+    panel.update(BAD)
+    other = fo.Dataset()
+    try:
+        other.add_samples([fo.Sample(filepath=path) for path, _ in pictures])
+        panel.dataset = other
+        assert "summary" not in panel("on_change_dataset").inputs
+        panel.update(GOOD)
+        panel.dataset = dataset
+        assert "summary" not in panel("on_change_dataset").inputs
+        assert panel.state["words"] == ""
+    finally:
+        other.delete()
+
+
+def test_an_update_changes_nothing_that_the_app_keeps_of_the_page(panel):
+    panel.update(BAD)
     panel.update(GOOD)
-    assert "Version 2" in panel.summary
-    assert [entry["words"] for entry in panel.state["history"]] == [BAD, GOOD]
+    assert list(panel.asked) == ["show_panel_output"]  # a change draws the panel once more
+
+
+def test_settings_that_are_folded_away_still_count(panel):
+    panel.more = {"min_confidence": 1.0}
+    assert "more" not in panel("fold", part="more").inputs
+    panel.update(GOOD)
+    assert panel.drawn("labels")[0]["y"][-1] > 0
+    button = panel.inputs["folds"]["type"]["properties"]["fold_more"]["view"]
+    assert button["label"] == "More settings · 1 set"
+    panel("fold", part="more")
+    assert panel.inputs["more"]["type"]["properties"]["v0"]["type"]["properties"]["min_confidence"][
+        "default"
+    ]
 
 
 def test_changed_files_are_left_out_and_counted(panel, embedded, tmp_path, pictures):
