@@ -15,6 +15,7 @@ from zs_operators.errors import VocabularyError
 from zs_operators.executors.jobs import Job, Prepared, steps_of
 from zs_operators.heads import saved as heads
 from zs_operators.heads.identity import IMAGE
+from zs_operators.media_views import labels_images
 from zs_operators.model_stores import image_store, with_stored_texts
 from zs_operators.option_checks import check_choice
 from zs_operators.progress import show_progress
@@ -105,7 +106,7 @@ def classify(
     """Labels images with the class whose text CLIP finds nearest, and writes native labels.
 
     Args:
-        samples: a dataset or view of images
+        samples: a dataset or view of images, or of groups that hold some
         classes: class names as a list; a mapping ``{"car": ["car", "sedan"]}`` of synonyms; a
             ``.txt``, ``.yaml``, ``.json`` or ``.csv`` file; a :class:`Vocabulary`; or the name of
             a vocabulary saved with the dataset or of a label field whose labels are the classes;
@@ -141,6 +142,8 @@ def classify(
             docs/embeddings.md
         executor ("local"): who does the work: this process, or with ``"ray"`` or a
             :class:`RayExecutor` many processes on this machine or a cluster; see docs/scale-out.md
+        group_slice (None): of a grouped dataset: a slice of images, several, or ``"all"``; None is
+            the active slice
         progress (None): True, False, None for FiftyOne's default, or a callback that gets the
             progress bar
 
@@ -155,6 +158,7 @@ def classify(
     return show_progress(iter_classify(samples, classes, **kwargs), progress)
 
 
+@labels_images
 def iter_classify(
     samples: SampleCollection,
     classes: Classes | None,

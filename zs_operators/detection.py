@@ -24,6 +24,7 @@ from zs_operators.embeddings import MODES
 from zs_operators.errors import InvalidInputError
 from zs_operators.executors.jobs import Job, Prepared, steps_of
 from zs_operators.heads import saved as heads
+from zs_operators.media_views import labels_images
 from zs_operators.option_checks import check_choice
 from zs_operators.progress import show_progress
 from zs_operators.proposal_loading import DEFAULT_PROPOSER
@@ -194,8 +195,8 @@ def detect(
         reject_label (None): label of an existing box that a rule rejects
         batch_size ("auto"), device ("auto"), precision ("auto"), workers (None),
         overwrite (False), resume (True), on_error ("record"), embeddings ("off"),
-        executor ("local"), progress (None): see :func:`zs_operators.classify`; stored are boxes,
-            objectness and embeddings of regions
+        executor ("local"), group_slice (None), progress (None): see :func:`zs_operators.classify`;
+            stored are boxes, objectness and embeddings of regions
 
     Returns:
         a :class:`RunReport`
@@ -208,6 +209,7 @@ def detect(
     return show_progress(iter_detect(samples, classes, **kwargs), progress)
 
 
+@labels_images
 def iter_detect(
     samples: SampleCollection,
     classes: Classes | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zs_operators.errors import FieldError
+from zs_operators.media_views import every_sample
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -124,7 +125,7 @@ def check_label_field(
         )
     if overwrite or not has_values(samples, label_field):
         return
-    if provenance.find(dataset, task, label_field) is None:
+    if provenance.find(samples, task, label_field) is None:
         raise FieldError(
             f"Field {label_field!r} exists and holds labels: choose another name, or allow "
             "overwriting (overwrite=True)."
@@ -133,7 +134,7 @@ def check_label_field(
 
 def has_values(samples: SampleCollection, label_field: str) -> bool:
     """Whether any sample of the whole dataset has a value in the field."""
-    return bool(samples._dataset.exists(label_field).limit(1).values("id"))
+    return bool(every_sample(samples).exists(label_field).limit(1).values("id"))
 
 
 def kind_of(samples: SampleCollection, label_field: str) -> str | None:

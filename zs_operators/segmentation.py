@@ -14,6 +14,7 @@ from zs_operators.classification import Classes, parse_classes, prompt_warnings
 from zs_operators.embeddings import MODES
 from zs_operators.executors.jobs import Job, Prepared, steps_of
 from zs_operators.mask_target import PROMPT_IDS, MaskLabels, MaskTarget
+from zs_operators.media_views import labels_images
 from zs_operators.option_checks import check_choice
 from zs_operators.progress import show_progress
 from zs_operators.prompt_fields import ExistingPrompts, read_prompts
@@ -187,7 +188,7 @@ def segment(
             is ``predicted_iou · stability``
         batch_size ("auto"), device ("auto"), precision ("auto"), workers (None),
         overwrite (False), resume (True), on_error ("record"), executor ("local"),
-        progress (None): see :func:`zs_operators.classify`
+        group_slice (None), progress (None): see :func:`zs_operators.classify`
 
     Returns:
         a :class:`RunReport`
@@ -200,6 +201,7 @@ def segment(
     return show_progress(iter_segment(samples, **kwargs), progress)
 
 
+@labels_images
 def iter_segment(
     samples: SampleCollection,
     *,

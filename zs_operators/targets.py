@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zs_operators import fields
 from zs_operators.errors import DeletedError
 from zs_operators.guarded_writes import MAX_SELECTED, FieldGuard, LeftAlone, missing
+from zs_operators.media_views import every_sample
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -251,9 +252,9 @@ class SourceTarget:
         from fiftyone import ViewField as F
 
         path = f"{self._path}.zs_run"
-        dataset = self.samples._dataset
-        if dataset.get_field(path) is None:
+        if self.samples._dataset.get_field(path) is None:
             return False
+        dataset = every_sample(self.samples)
         has_mark = F("zs_run").exists()
         if self._path == self.name:
             view = dataset.match(F(self.name).exists() & F(path).exists())
@@ -300,7 +301,7 @@ def unfiltered(samples: SampleCollection, ids: Sequence[str]) -> SampleCollectio
 
     Naming many samples one by one is slower than reading a column of the whole dataset.
     """
-    dataset = samples._dataset
+    dataset = every_sample(samples)
     return dataset.select(ids) if len(ids) <= MAX_SELECTED else dataset
 
 
@@ -309,5 +310,4 @@ def writable(samples: SampleCollection) -> SampleCollection:
 
     Frame views copy what is written through them back to their videos.
     """
-    dataset = samples._dataset
-    return samples if dataset._is_generated else dataset
+    return samples if samples._dataset._is_generated else every_sample(samples)
