@@ -29,6 +29,7 @@ class Rerun(RunOperator):
     label = "Run a zero-shot run again"
     description = "From its record alone: the samples that came since, or all of them anew"
     title = "Running again"
+    remembers = False  # all it does is what a run did
 
     @property
     def config(self):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from . import running
+from . import remembered, running
 from .live import live
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class RunOperator(foo.Operator):
         title: heading of the progress dialog
         icons: light_icon and dark_icon of the operator, paths below the plugin's folder
         preparing, kept: see :func:`.running.stream`
+        remembers: whether its form offers the settings of the last run
     """
 
     task: str
@@ -36,6 +37,7 @@ class RunOperator(foo.Operator):
     icons: Mapping[str, str]
     preparing: str = "reading the model…"
     kept: str | None = None
+    remembers: bool = True
 
     @property
     def config(self):
@@ -83,11 +85,11 @@ class RunOperator(foo.Operator):
     # then leaves it running in a thread
     async def execute(self, ctx):
         if not running.is_app_request(ctx):
-            return running.run_through(ctx, lambda: self.start(ctx))
+            return running.run_through(ctx, lambda: self._begin(ctx))
         return live(
             running.stream(
                 ctx,
-                lambda: self.start(ctx),
+                lambda: self._begin(ctx),
                 title=self.title,
                 summarize=lambda report: self.summarize(ctx, report),
                 after=lambda: self.after(ctx),
@@ -95,6 +97,11 @@ class RunOperator(foo.Operator):
                 kept=self.kept,
             )
         )
+
+    def resolve_type(self, ctx, type):
+        form = super().resolve_type(ctx, type)
+        is_form = type == "inputs" and self.remembers
+        return remembered.offer(ctx, self.task, form) if is_form else form
 
     def resolve_placement(self, ctx):
         return types.Placement(
@@ -111,6 +118,12 @@ class RunOperator(foo.Operator):
 
     def resolve_output(self, ctx):
         return None
+
+    def _begin(self, ctx) -> Generator[Progress, None, RunReport]:
+        steps = self.start(ctx)
+        if self.remembers:
+            remembered.keep(ctx, self.task)
+        return steps
 
     def start(self, ctx) -> Generator[Progress, None, RunReport]:
         """Begins the run that ``ctx`` asks for."""
