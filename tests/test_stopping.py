@@ -7,9 +7,10 @@ import sys
 
 import fiftyone as fo
 import pytest
+from fiftyone.core.odm import get_db_conn
 
 import zs_operators as zs
-from zs_operators import provenance, stopping
+from zs_operators import provenance, run_lease, stopping
 from zs_operators.classification import ClassifyTask
 from zs_operators.cli import main
 from zs_operators.errors import InvalidInputError
@@ -123,6 +124,25 @@ def test_the_shell_says_when_there_is_nothing_to_stop(scenes, clip, capsys):
     finish(start(scenes, clip))
     assert main(["runs", "stop", scenes.name, "shape"]) == 1
     assert "is complete: there is nothing to stop" in capsys.readouterr().out
+
+
+def test_one_that_was_killed_cannot_be_stopped(scenes, clip, capsys):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    steps = start(scenes, clip)
+    leases = get_db_conn()[run_lease.COLLECTION]
+    held = {"_id": f"{scenes._doc.id}/shape"}
+    ours = leases.find_one_and_update(held, {"$set": {"pid": gone.pid}})["pid"]
+
+    run = zs.load_run(scenes, "shape")
+    assert run.state == "running"  # as it has left it
+    assert zs.stop_run(run) is False
+    assert main(["runs", "stop", scenes.name, "shape"]) == 1
+    assert "was killed: there is nothing to stop" in capsys.readouterr().out
+
+    leases.update_one(held, {"$set": {"pid": ours}})
+    assert zs.stop_run(run) is True
+    steps.close()
 
 
 def test_the_wish_stays_out_of_the_record(scenes, clip):

@@ -224,6 +224,13 @@ def check_free(samples: SampleCollection, fields: Sequence[str]) -> None:
             raise BusyFieldError(_refusal(held))
 
 
+def is_going_on(samples: SampleCollection, run_key: str) -> bool:
+    """Whether a run lives, as its record alone does not tell: a run that is killed leaves it."""
+    of_dataset = {"$regex": f"^{samples._root_dataset._doc.id}/"}
+    ids = _leases().distinct("_id", {"_id": of_dataset, "run_key": run_key})
+    return any(is_alive(held) for held in map(_read, ids) if held is not None)
+
+
 def is_alive(held: dict[str, Any]) -> bool:
     """Whether the run of a lease still goes on, as far as can be seen from here."""
     if held["silent_s"] > STALE_S:

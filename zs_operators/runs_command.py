@@ -8,6 +8,7 @@ import json
 import sys
 from typing import Any
 
+from zs_operators import provenance
 from zs_operators.errors import InvalidInputError
 from zs_operators.task_commands import load_samples
 from zs_operators.text_table import print_table
@@ -157,7 +158,8 @@ def _stop(args: argparse.Namespace) -> int:
     if stop_run(run):
         _print(f"{run.key} stops after its current chunk.")
         return 0
-    _print(f"{run.key} is {run.state}: there is nothing to stop.")
+    ended = "was killed" if run.state == provenance.RUNNING else f"is {run.state}"
+    _print(f"{run.key} {ended}: there is nothing to stop.")
     return 1
 
 

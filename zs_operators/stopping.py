@@ -36,14 +36,17 @@ def stop_run(run: StoredRun) -> bool:
         run: of :func:`zs_operators.runs` or :func:`zs_operators.load_run`
 
     Returns:
-        whether there was something to stop; False if the run is over
+        whether there was something to stop; False if the run is over, or was killed
 
     Raises:
         InvalidInputError: if ``run`` is none
     """
     from zs_operators.run_history.stored_run import check_run
+    from zs_operators.run_lease import is_going_on
 
     run = check_run(run)
+    if not is_going_on(run.dataset, run.key):
+        return False
     going_on = {**_document(run.dataset, run.key), "config.state": provenance.RUNNING}
     found = _runs().find_one(going_on, {"config.started": True})
     if found is None:
