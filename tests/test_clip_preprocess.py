@@ -90,10 +90,22 @@ def test_normalising_is_to_tensor_and_normalize_bit_for_bit():
     assert torch.equal(preprocess.normalize(preprocess.pixels(image)[None])[0], expected)
 
 
-def test_a_very_long_image_is_not_blown_up(monkeypatch):
+@pytest.mark.parametrize("size", [(480, 640), (640, 480), (224, 224), (50, 90)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_resizing_is_torchvisions_bit_for_bit(size, interpolation):
     from torchvision.transforms.v2 import functional as F
 
-    monkeypatch.setattr(F, "resize", lambda *args, **kwargs: pytest.fail("resized whole"))
+    image = picture(*size)
+    preprocess = ClipPreprocess((224, 224), MEAN, STD, interpolation, "squash")
+    whole = torch.from_numpy(image).permute(2, 0, 1)
+    expected = F.resize(whole, [224, 224], F.InterpolationMode(interpolation))
+    pixels = preprocess.pixels(image)
+    assert torch.equal(pixels, expected)
+    assert pixels.stride() == expected.stride()
+
+
+def test_a_very_long_image_is_not_blown_up(monkeypatch):
+    monkeypatch.setattr(ClipPreprocess, "_resize", lambda *args: pytest.fail("resized whole"))
     preprocess = ClipPreprocess((224, 224), MEAN, STD)
     assert preprocess.pixels(picture(1, 20_000)).shape == (3, 224, 224)
 

@@ -100,8 +100,13 @@ class TestBatchSize:
         assert resolve_batch_size(size) == size
 
     def test_auto(self, two_gpus):
-        assert 8 <= resolve_batch_size("auto", "cpu") <= 32
+        assert 16 <= resolve_batch_size("auto", "cpu") <= 64
         assert resolve_batch_size("auto", "cuda:0", "bf16") > resolve_batch_size("auto", "cpu")
+
+    @pytest.mark.parametrize(("threads", "size"), [(1, 16), (4, 16), (8, 32), (16, 64), (96, 64)])
+    def test_auto_is_more_where_more_threads_share_a_batch(self, monkeypatch, threads, size):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        assert resolve_batch_size("auto", "cpu") == size
 
 
 class FakeModel:

@@ -102,7 +102,6 @@ class ClipPreprocess:
         """
         import numpy as np
         import torch
-        from torchvision.transforms.v2 import functional as F
 
         array = getattr(image, "pixels", image)
         if (
@@ -125,11 +124,9 @@ class ClipPreprocess:
             return self._pixels_of_long_image(array)
         if not array.flags.writeable or not array.flags.c_contiguous:
             array = np.array(array, order="C")  # torch wants to own what it may write to
-        tensor = torch.from_numpy(array).permute(2, 0, 1)
-        tensor = F.resize(
-            tensor, list(self._resized(height, width)), F.InterpolationMode(self.interpolation)
-        )
-        return self._centre(tensor, F)
+        # Its stride of the batch tells torch to keep the channels last
+        tensor = torch.from_numpy(array.reshape(1, height, width, 3).transpose(0, 3, 1, 2))
+        return self._centre(self._resize(tensor)[0])
 
     def normalize(self, batch: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) uint8 -> float32 on the same device, as ToTensor and Normalize do it."""
@@ -138,6 +135,19 @@ class ClipPreprocess:
         mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1)
         return batch.float().div_(255).sub_(mean).div_(std)
+
+    def _resize(self, batch: torch.Tensor) -> torch.Tensor:
+        """(1, 3, H, W) uint8 to the size before cropping or padding."""
+        import torch.nn.functional as F
+
+        size = list(self._resized(*batch.shape[2:]))
+        if self.interpolation == "bicubic":
+            # What torchvision's resize comes to, in one call instead of a dozen: at each a thread
+            # gives up Python's lock, and waits for it again while others read
+            return F.interpolate(batch, size, mode="bicubic", antialias=True)
+        from torchvision.transforms.v2 import functional
+
+        return functional.resize(batch, size, functional.InterpolationMode(self.interpolation))
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) before cropping or padding, rounded as open_clip rounds."""
@@ -152,15 +162,17 @@ class ClipPreprocess:
         ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
-    def _centre(self, tensor: torch.Tensor, functional: Any) -> torch.Tensor:
+    def _centre(self, tensor: torch.Tensor) -> torch.Tensor:
         """Crop, or pad with ``fill_color``, to the target size."""
         height, width = self.size_px
         missing_y = max(0, height - tensor.shape[1])
         missing_x = max(0, width - tensor.shape[2])
         if missing_x or missing_y:
+            from torchvision.transforms.v2.functional import pad
+
             left, top = missing_x // 2, missing_y // 2
             padding = [left, top, missing_x - left, missing_y - top]
-            tensor = functional.pad(tensor, padding, fill=self.fill_color)
+            tensor = pad(tensor, padding, fill=self.fill_color)
         top = round((tensor.shape[1] - height) / 2.0)
         left = round((tensor.shape[2] - width) / 2.0)
         return tensor[:, top : top + height, left : left + width]

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("fp32", "bf16", "fp16")
-_CPU_BATCH_SIZE = 16  # throughput of CLIP towers is flat from 8 to 32 on CPUs
+# Throughput of CLIP towers is flat from 8 to 32 images with 2 threads; with 16 threads, 64 images at
+# once were 1.5 times as fast as 16, and 32 were 1.2 times as fast.
+_CPU_BATCH_SIZES, _CPU_IMAGES_A_THREAD = (16, 64), 4
 _GIB = 2**30
 _MEMORY_PHRASES = (
     "out of memory",
@@ -142,7 +144,9 @@ def default_batch_size(device: str, precision: str = "fp32") -> int:
 
     kind = torch.device(device).type
     if kind != "cuda":
-        return _CPU_BATCH_SIZE
+        least, most = _CPU_BATCH_SIZES
+        wanted = _CPU_IMAGES_A_THREAD * torch.get_num_threads() if kind == "cpu" else least
+        return min(max(wanted, least), most)
     memory_gib = torch.cuda.get_device_properties(device).total_memory / _GIB
     batch_size = 256 if memory_gib >= 30 else 128 if memory_gib >= 14 else 64
     return batch_size // 2 if precision == "fp32" else batch_size

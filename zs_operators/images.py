@@ -364,7 +364,7 @@ def _fast_jpeg(image: Image.Image, file: BinaryIO, orientation: int) -> np.ndarr
         decoded = torchvision.io.decode_jpeg(data, mode=torchvision.io.ImageReadMode.RGB)
     except (RuntimeError, OSError):
         return None
-    pixels = decoded.permute(1, 2, 0).contiguous().numpy()
+    pixels = np.ascontiguousarray(decoded.numpy().transpose(1, 2, 0))
     return pixels if pixels.shape[:2] == (image.height, image.width) else None
 
 
