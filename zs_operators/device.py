@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("fp32", "bf16", "fp16")
-# Throughput of CLIP towers is flat from 8 to 32 images with 2 threads; with 16 threads, 64 images at
-# once were 1.5 times as fast as 16, and 32 were 1.2 times as fast.
+# Throughput of CLIP towers is flat from 8 to 32 images with 2 threads; with 16 threads, 64 images
+# at once were 1.5 times as fast as 16, and 32 were 1.2 times as fast.
 _CPU_BATCH_SIZES, _CPU_IMAGES_A_THREAD = (16, 64), 4
 _GIB = 2**30
 _MEMORY_PHRASES = (
