@@ -17,7 +17,7 @@ from zs_operators.weights_files import is_offline
 _INSTALL = {
     "transformers": "transformers sentencepiece",
     "segment_anything_hq": "segment-anything-hq",
-    "mobile_sam": "mobilesam-mirror",
+    "mobile_sam": "git+https://github.com/ChaoningZhang/MobileSAM.git",
 }
 
 
