@@ -7,11 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+import zs_operators
+from zs_operators.report import DELETED, EDITED, FAILURES, SUCCESSES
 from zs_operators.shapes.dataset import load_shapes_dataset
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README, SKILLS = ROOT / "README.md", sorted((ROOT / "skills").rglob("*.md"))
+PAGES = [README, *SKILLS, *sorted((ROOT / "docs").rglob("*.md"))]
+#: Pages whose lines for the shell are run; elsewhere such lines are text.
+FOR_THE_SHELL = [README, *SKILLS]
 BLOCK = re.compile(r"(?P<note><!--[^>]*-->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
 NEEDS_WEIGHTS = "needs weights that do not come with the repository"
 
@@ -31,7 +37,11 @@ def blocks(page, language):
 
 
 #: Pages whose numbers take the whole demo dataset; for the others a part will do.
-WHOLE_DEMO = {"evaluate-and-fix.md": 60, "prompt-lab.md": 60}
+WHOLE_DEMO = {"curate.md": 60, "evaluate-and-fix.md": 60, "prompt-lab.md": 60}
+
+
+def name_of(page):
+    return str(page.relative_to(ROOT))
 
 
 @pytest.fixture
@@ -45,17 +55,15 @@ def demo_dataset(tmp_path, monkeypatch, request):
     dataset.delete()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_is_of_a_language_that_is_tested(page):
     languages = {match["language"] for match in BLOCK.finditer(page.read_text(encoding="utf-8"))}
     assert languages <= {"bash", "python", "text"}
-    if page.name != "README.md":
-        assert "bash" not in languages, "shell lines are tested in README only: call them text"
+    if page not in FOR_THE_SHELL:
+        assert "bash" not in languages, "shell lines of this page are not tested: call them text"
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
 def test_python_blocks_run_one_after_the_other(page, demo_dataset):
     namespace = {}
     for code, note in blocks(page, "python"):
@@ -66,6 +74,9 @@ def test_python_blocks_run_one_after_the_other(page, demo_dataset):
             exec(code, namespace)
 
     if page.name == "README.md":
+        assert len(namespace["unsure"]) == 10
+        assert "circle" in namespace["report"].labels
+    if name_of(page) == "docs/python.md":
         assert len(namespace["unsure"]) == 10
         assert len(namespace["stars"]) == 5
         assert len(demo_dataset.exists("quick")) == 20
@@ -88,6 +99,17 @@ def test_python_blocks_run_one_after_the_other(page, demo_dataset):
         assert accuracy[1] > accuracy[0] + 0.3
         assert len(namespace["first"].never_win()) > 20
         assert namespace["report"].reused == demo_dataset.count("names") == 210
+    if page.name == "curate.md":
+        everything, first_set, put_aside = namespace["shares"]
+        assert first_set >= everything > 0.9
+        assert put_aside < everything
+        assert len(namespace["first_set"]) > 20
+    if page.name == "label-errors.md":
+        assert len(namespace["hits"]) >= 0.8 * len(namespace["odd"])
+        first = set(namespace["worst"].values("id"))
+        assert len(namespace["wrong"] & first) >= 0.8 * len(namespace["wrong"]) > 3
+        assert len(namespace["found"] & namespace["swapped"]) >= 0.8 * len(namespace["swapped"])
+        assert namespace["extra"].count("seen.detections") >= namespace["missed"] > 3
     if page.name == "evaluate-and-fix.md":
         check_the_story(namespace)
 
@@ -109,7 +131,13 @@ def check_the_story(told):
 
 
 @pytest.mark.parametrize(
-    "line", [line for code, _ in blocks(PAGES[0], "bash") for line in code.strip().splitlines()]
+    "line",
+    [
+        line
+        for page in FOR_THE_SHELL
+        for code, _ in blocks(page, "bash")
+        for line in code.strip().splitlines()
+    ],
 )
 def test_shell_lines_run(line, tmp_path, monkeypatch):
     if "zs-demo" in line:
@@ -132,8 +160,49 @@ def test_shell_lines_run(line, tmp_path, monkeypatch):
         assert "pytest" in done.stdout
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_and_pictures_exist(page):
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", text):
         assert (page.parent / target).exists(), target
+
+
+def test_every_page_is_in_the_nav():
+    def pages(entry):
+        if isinstance(entry, str):
+            return [entry]
+        entries = entry.values() if isinstance(entry, dict) else entry
+        return [page for below in entries for page in pages(below)]
+
+    nav = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    assert len(nav) == len(set(nav))
+    inside = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert inside <= set(nav)
+    assert {name_of(page) for page in SKILLS} <= set(nav)
+    outside = set(nav) - inside
+    assert all((ROOT / name).is_file() for name in outside)
+
+
+def test_every_public_name_is_in_the_reference():
+    text = (ROOT / "docs" / "reference" / "python.md").read_text()
+    shown = re.findall(r"^::: zs_operators\.(\w+)$", text, re.MULTILINE)
+    assert len(shown) == len(set(shown))
+    elsewhere = {"__version__", "ZeroShotError"}  # errors are a section of their own
+    assert set(zs_operators.__all__) - elsewhere == set(shown) - {"errors"}
+
+
+def test_every_outcome_is_in_the_reference():
+    text = (ROOT / "docs" / "reference" / "labels.md").read_text()
+    for outcome in (*SUCCESSES, *FAILURES, EDITED, DELETED):
+        assert f"`{outcome}`" in text
+
+
+@pytest.mark.parametrize("page", SKILLS, ids=name_of)
+def test_skills_say_what_they_are_for(page):
+    """An agent reads name and description of all, and the rest only of the one that fits."""
+    _, front, _ = page.read_text(encoding="utf-8").split("---\n", 2)
+    about = yaml.safe_load(front)
+    assert page.name == "SKILL.md"
+    assert about["name"] == page.parent.name
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", about["name"])
+    assert 40 < len(about["description"]) <= 1024
