@@ -13,6 +13,7 @@ from .detect import Detect
 from .evaluate import Evaluate, OpenEvaluation
 from .evaluation_panel import EvaluationPanel
 from .few_shot import FewShot
+from .getting_started import GettingStarted
 from .outcomes import ShowOutcomes
 from .prompt_lab import PromptLabPanel
 from .rerun import Rerun
@@ -30,6 +31,7 @@ def register(p):
     p.register(OpenEvaluation)
     p.register(EvaluationPanel)
     p.register(FewShot)
+    p.register(GettingStarted)
     p.register(PromptLabPanel)
     p.register(Review)
     p.register(Segment)
