@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.tiny_detectors import save_owl
+
 LABEL = "Detect objects by text"
 BACKGROUND = "empty background"
 
@@ -75,3 +77,26 @@ def test_preview_then_the_rest(app, scenes):
     app.close_dialog()
     scenes.reload()
     assert scenes.count("found") == 12
+
+
+def test_a_detector_of_another_make(app, scenes, tmp_path):
+    folder = save_owl(tmp_path / "tiny-owlv2")
+    app.open(scenes)
+    app.find_operator(LABEL)
+    app.fill("Class names", "red circle\nblue star")
+    app.choose("Model", "Other detector")
+    app.fill("Detector", "yolov8s-wrld-torch")
+    app.form.get_by_text("nearest: yolov8s-world-torch").wait_for()
+    app.fill("Detector", "google/owlv2-base-patch16-ensemble")
+    app.form.get_by_text("are not on this machine, and downloads are switched off").wait_for()
+    app.screenshot("detect-other", height_px=1290)
+    app.fill("Detector", str(folder))
+    app.form.get_by_text("a photo of a red circle").wait_for()
+    app.fill("Label field", "found")
+    app.execute()
+    finish(app)
+    app.dialog.get_by_text("on 12 of 12 images, written to found").wait_for()
+    app.close_dialog()
+    scenes.reload()
+    record = scenes.get_run_info("zs_detect_found").config.serialize()
+    assert record["model"]["name"] == "tiny-owlv2"
