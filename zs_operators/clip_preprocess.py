@@ -142,7 +142,7 @@ class ClipPreprocess:
 
         size = list(self._resized(*batch.shape[2:]))
         if self.interpolation == "bicubic":
-            # What torchvision's resize comes to, in one call instead of a dozen: at each a thread
+            # What torchvision's resize comes to, in one call instead of several: at each a thread
             # gives up Python's lock, and waits for it again while others read
             return F.interpolate(batch, size, mode="bicubic", antialias=True)
         from torchvision.transforms.v2 import functional
