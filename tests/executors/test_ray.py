@@ -1,6 +1,6 @@
 """Two workers of a real Ray on this machine: the labels of one process, whatever happens.
 
-``ZS_TEST_RAY_SAMPLES=20000`` labels as many instead of 240.
+``ZS_TEST_RAY_SAMPLES=20000`` labels as many instead of 240, and runs what starts most workers.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ ray = pytest.importorskip("ray")
 
 NUM_SAMPLES = int(os.environ.get("ZS_TEST_RAY_SAMPLES", "240"))
 NUM_IMAGES = 48
+with_time = pytest.mark.skipif(
+    "ZS_TEST_RAY_SAMPLES" not in os.environ, reason="starts many workers; set ZS_TEST_RAY_SAMPLES"
+)
 TINY = {"device": "cpu", "precision": "fp32", "batch_size": 4, "workers": 1}
 TWO = zs.RayExecutor(num_workers=2, num_cpus=1, shard_size=16 if NUM_SAMPLES < 1000 else None)
 ONE = zs.RayExecutor(num_workers=1, num_cpus=1, shard_size=8)
@@ -224,6 +227,7 @@ def test_an_operator_whose_page_is_closed(scenes, unruly):
     assert run.record["report"]["counts"] == {"labeled": len(dataset.exists("ours"))}
 
 
+@with_time
 def test_an_image_at_which_workers_die_is_recorded(scenes, unruly, folder, monkeypatch):
     monkeypatch.setattr(shards, "ATTEMPTS", 1)  # a worker takes seconds to start
     dataset = scenes(12)
@@ -246,6 +250,14 @@ def test_what_cannot_go_to_other_processes_is_refused(scenes):
         zs.classify(dataset, names, model=zs.load_clip("shapes-tiny"), executor=ONE)
     with pytest.raises(InvalidInputError, match="device='cuda:1'"):
         zs.classify(dataset, names, model="shapes-tiny", device="cuda:1", executor=ONE)
+    assert not dataset.has_field("zs_classification")
+
+
+@with_time
+def test_what_a_worker_refuses_ends_the_run(scenes):
+    dataset = scenes(2)
     with pytest.raises(WeightsError, match="no-such-file"):
-        zs.classify(dataset, names, model="ViT-B-32", weights="./no-such-file.pt", executor=ONE)
+        zs.classify(
+            dataset, ["a", "b"], model="ViT-B-32", weights="./no-such-file.pt", executor=ONE
+        )
     assert not dataset.has_field("zs_classification")
