@@ -87,6 +87,15 @@ def test_grouped_dataset_asks_for_the_slice(form, dataset, pictures, chosen):
     assert invalid(properties) == {}
 
 
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_where_it_runs_is_asked_where_there_is_a_choice(form, scenes, monkeypatch, is_installed):
+    monkeypatch.setattr("zs_operators.executors.options.has_ray", lambda: is_installed)
+    inputs = form(scenes, TYPED)["performance"].type.properties
+    assert ("executor" in inputs) == is_installed
+    if is_installed:
+        assert inputs["executor"].type.values == ["local", "ray"]
+
+
 def test_selection_is_offered_as_target(form, scenes):
     ids = scenes.limit(2).values("id")
     properties = form(scenes, TYPED, selected=ids)
