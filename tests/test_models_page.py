@@ -1,4 +1,4 @@
-"""docs/models.md is what the registry says, and every number in the registry says where it is from."""
+"""docs/models.md is what the registry says, and each number there says where it is from."""
 
 from __future__ import annotations
 
