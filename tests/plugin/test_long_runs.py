@@ -246,13 +246,11 @@ def test_forms_offer_what_is_going_on(scenes, context):
     assert form_of(context, scenes, run="a")["run_error"].invalid
 
     panel = Panel(foo.get_operator("@zs/operators/zs_runs"), context, scenes)
-    panel.state["run"] = "zs_classify_b"
-    panel("choose")
+    panel("choose_row", row=1)
     assert panel.state["is_going_on"]
     panel("stop")
     assert panel.asked["prompt_user_for_operation"]["params"] == {"run": "zs_classify_b"}
-    panel.state["run"] = "zs_classify_a"
-    panel("choose")
+    panel("choose_row", row=0)
     assert not panel.state["is_going_on"]
     steps.close()
     assert form_of(context, scenes)["run_error"].invalid
