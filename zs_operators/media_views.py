@@ -33,10 +33,15 @@ def labels_images(
         group_slice: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> Generator[Progress, None, RunReport]:
-        return (yield from task(slices_of(samples, group_slice), *args, **kwargs))
+        signature.bind(samples, *args, **kwargs)  # a wrong argument is an error of this call
 
-    new = inspect.signature(with_slices, follow_wrapped=False).parameters["group_slice"]
+        def steps() -> Generator[Progress, None, RunReport]:
+            return (yield from task(slices_of(samples, group_slice), *args, **kwargs))
+
+        return steps()
+
     signature = inspect.signature(task)
+    new = inspect.signature(with_slices, follow_wrapped=False).parameters["group_slice"]
     *named, last = signature.parameters.values()
     others = [*named, new, last] if last.kind is last.VAR_KEYWORD else [*named, last, new]
     with_slices.__signature__ = signature.replace(parameters=others)

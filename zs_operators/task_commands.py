@@ -74,6 +74,7 @@ def _command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
     samples = parser.add_argument_group("samples (default: the whole dataset)")
     samples.add_argument("--saved-view", metavar="NAME", help="only the samples of a saved view")
     samples.add_argument("--limit", type=int, metavar="N", help="only the first N samples")
+    _text(samples, "group-slice", "NAME", "of a grouped dataset, or all; default: the active one")
     running = parser.add_argument_group("running")
     running.add_argument("--device", metavar="D", default=_UNSET, help="auto, cpu, cuda, mps …")
     _choice(running, "precision", "auto", "fp32", "bf16", "fp16")
