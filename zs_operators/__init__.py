@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from zs_operators.segmentation import iter_segment, segment
     from zs_operators.stopping import stop_run
     from zs_operators.thresholds import apply_thresholds, sweep_thresholds
+    from zs_operators.video_frames import iter_sample_frames, sample_frames
     from zs_operators.vocabulary import PromptRow, Vocabulary
     from zs_operators.weights import models, plan_weights
 
@@ -123,6 +124,7 @@ _HOMES = {
     "iter_evaluate": "evaluation.running",
     "iter_fit_head": "heads.fitting",
     "iter_rerun": "run_history",
+    "iter_sample_frames": "video_frames",
     "iter_segment": "segmentation",
     "list_heads": "heads.saved",
     "list_vocabularies": "saved_vocabularies",
@@ -141,6 +143,7 @@ _HOMES = {
     "reviewed_view": "analysis",
     "runs": "run_history",
     "sanity_check": "analysis",
+    "sample_frames": "video_frames",
     "save_error_views": "analysis",
     "save_head": "heads.saved",
     "save_vocabulary": "saved_vocabularies",
@@ -204,6 +207,7 @@ __all__ = [
     "iter_evaluate",
     "iter_fit_head",
     "iter_rerun",
+    "iter_sample_frames",
     "iter_segment",
     "list_heads",
     "list_vocabularies",
@@ -221,6 +225,7 @@ __all__ = [
     "rerun",
     "reviewed_view",
     "runs",
+    "sample_frames",
     "sanity_check",
     "save_error_views",
     "save_head",

@@ -106,7 +106,7 @@ def classify(
     """Labels images with the class whose text CLIP finds nearest, and writes native labels.
 
     Args:
-        samples: a dataset or view of images, or of groups that hold some
+        samples: a dataset or view of images, of groups that hold some, or of videos
         classes: class names as a list; a mapping ``{"car": ["car", "sedan"]}`` of synonyms; a
             ``.txt``, ``.yaml``, ``.json`` or ``.csv`` file; a :class:`Vocabulary`; or the name of
             a vocabulary saved with the dataset or of a label field whose labels are the classes;
@@ -142,8 +142,12 @@ def classify(
             docs/embeddings.md
         executor ("local"): who does the work: this process, or with ``"ray"`` or a
             :class:`RayExecutor` many processes on this machine or a cluster; see docs/scale-out.md
-        group_slice (None): of a grouped dataset: a slice of images, several, or ``"all"``; None is
-            the active slice
+        group_slice (None): of a grouped dataset: a slice, several, or ``"all"`` that hold images;
+            None is the active slice
+        frames_per_second (None): of videos: how many frames of a second to label, above 0. Their
+            images are read once, and labels go to ``frames.<label_field>``; None takes the frames
+            that have an image (``filepath``) already
+        frames_dir (None): where images of frames are written; None is beside each video
         progress (None): True, False, None for FiftyOne's default, or a callback that gets the
             progress bar
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
 
+_SCHEMAS = ("sample_fields", "frame_fields")
+
+
 def refresh(samples: SampleCollection) -> None:
     """Sees fields and runs that other processes have added since the dataset was loaded.
 
@@ -18,10 +21,11 @@ def refresh(samples: SampleCollection) -> None:
         DeletedError: if the dataset is gone
     """
     for dataset in _datasets_of(samples):
-        stored = _datasets().find_one({"_id": dataset._doc.id}, {"sample_fields": True})
+        stored = _datasets().find_one({"_id": dataset._doc.id}, dict.fromkeys(_SCHEMAS, True))
         if stored is None:
             raise DeletedError(f"Dataset {dataset.name!r} was deleted.")
-        if stored["sample_fields"] != dataset._doc.to_mongo().to_dict()["sample_fields"]:
+        known = dataset._doc.to_mongo().to_dict()
+        if any((stored.get(one) or []) != (known.get(one) or []) for one in _SCHEMAS):
             dataset.reload()
         else:
             dataset._doc.reload("runs")
@@ -41,6 +45,8 @@ class Standing:
     def __init__(self, samples: SampleCollection, fields: Sequence[str]) -> None:
         self._ids = [one._doc.id for one in _datasets_of(samples)]
         self._name = samples._root_dataset.name
+        # Frames have their fields where their videos are
+        self._schema = "frame_fields" if samples._dataset._is_generated else "sample_fields"
         self._fields = set(fields)
         self.is_deleted = False
 
@@ -51,14 +57,14 @@ class Standing:
             DeletedError: if the dataset or a field is gone
         """
         where = {"_id": {"$in": self._ids}}
-        found = {one["_id"]: one for one in _datasets().find(where, {"sample_fields.name": True})}
+        found = {one["_id"]: one for one in _datasets().find(where, {f"{self._schema}.name": True})}
         if len(found) < len(self._ids):
             self.is_deleted = True
             raise DeletedError(
                 f"Dataset {self._name!r} was deleted while the run went on: nothing more is "
                 "written."
             )
-        names = {one["name"] for one in found[self._ids[-1]].get("sample_fields") or ()}
+        names = {one["name"] for one in found[self._ids[0]].get(self._schema) or ()}
         for one in sorted(self._fields - names):
             raise DeletedError(
                 f"Field {one!r} of dataset {self._name!r} was deleted or renamed while the run "

@@ -168,7 +168,7 @@ def detect(
     ``confidence = p^(1-γ) · objectness^γ`` with γ = ``objectness_weight``.
 
     Args:
-        samples: a dataset or view of images; with ``regions="<field>"`` also a view of patches
+        samples: as :func:`zs_operators.classify`; with ``regions="<field>"`` also a view of patches
         classes: see :func:`zs_operators.classify`
         label_field ("zs_detections"): where to write
         regions ("proposals"): ``"proposals"`` to find boxes, or the name of a field whose boxes
@@ -195,8 +195,9 @@ def detect(
         reject_label (None): label of an existing box that a rule rejects
         batch_size ("auto"), device ("auto"), precision ("auto"), workers (None),
         overwrite (False), resume (True), on_error ("record"), embeddings ("off"),
-        executor ("local"), group_slice (None), progress (None): see :func:`zs_operators.classify`;
-            stored are boxes, objectness and embeddings of regions
+        executor ("local"), group_slice (None), frames_per_second (None), frames_dir (None),
+        progress (None): see :func:`zs_operators.classify`; stored are boxes, objectness and
+            embeddings of regions
 
     Returns:
         a :class:`RunReport`

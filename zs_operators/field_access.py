@@ -147,11 +147,7 @@ class FieldAccess:
 
     def _write_errors(self, errors: Mapping[str, str | None]) -> None:
         name = fields.error_field(self._target.name)
-        if not errors:
-            return
-        if self._samples._dataset._is_generated:
-            self._samples.set_values(name, errors, key_field="id", validate=False)
-        else:
+        if errors:
             write_values(self._samples, name, errors)
 
     def _with_schema(self, step: Callable[[], Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zs_operators.errors import FieldError
+from zs_operators.guarded_writes import db_field, stored
 from zs_operators.media_views import every_sample
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ def check_label_field(
 
 def has_values(samples: SampleCollection, label_field: str) -> bool:
     """Whether any sample of the whole dataset has a value in the field."""
+    if samples._dataset._is_generated:  # its videos may have frames that are not in the view
+        return stored(samples).find_one({db_field(samples, label_field): {"$ne": None}}) is not None
     return bool(every_sample(samples).exists(label_field).limit(1).values("id"))
 
 
@@ -184,6 +187,7 @@ def declare(
     if field.description != description and not dataset._is_generated:
         field.description = description
         field.save()
+    share_with_videos(samples, label_field)
 
 
 def declare_errors(samples: SampleCollection, label_field: str) -> None:
@@ -197,6 +201,14 @@ def declare_errors(samples: SampleCollection, label_field: str) -> None:
             fo.StringField,
             description=f"Why a sample has no {label_field!r}: outcome and reason",
         )
+    share_with_videos(samples, error_field(label_field))
+
+
+def share_with_videos(samples: SampleCollection, name: str) -> None:
+    """Adds a top-level field of frames to the schema of their videos; nothing for other samples."""
+    dataset = samples._dataset
+    if dataset._is_generated:
+        samples._root_dataset._merge_frame_field_schema({name: dataset.get_field(name)})
 
 
 def _check_name(dataset, label_field: str) -> None:

@@ -38,7 +38,7 @@ class FieldGuard:
     """Writes to a top-level field where it holds what it held when the guard was made.
 
     Args:
-        samples: the dataset or view; not one that FiftyOne generated
+        samples: the dataset or view; frames are looked at where their videos have them
         field: its name
         with_values: ids of the samples that may have a value now; the others have none
         before (None): of a guard in another process, :meth:`fingerprints`, instead
@@ -52,7 +52,7 @@ class FieldGuard:
         *,
         before: Mapping[str, bytes] | None = None,
     ) -> None:
-        self._dataset = samples._dataset
+        self._samples = samples
         self._field = field
         if before is None:
             before = self._fingerprints(with_values) if with_values else ()
@@ -66,23 +66,23 @@ class FieldGuard:
         """Sets the field to values as the database holds them; done twice, it does the same."""
         changed = self._changed(list(documents))
         rest = {one: value for one, value in documents.items() if one not in changed}
-        left = write_values(self._dataset, self._field, rest)
+        left = write_values(self._samples, self._field, rest)
         if changed:
             # After an answer that was lost, some of these are what we wrote
             changed_values = {one: documents[one] for one in changed}
-            left |= left_alone(self._dataset, self._field, changed_values)
+            left |= left_alone(self._samples, self._field, changed_values)
         return left
 
     @property
     def _db_field(self) -> str:
-        return self._dataset.get_field(self._field).db_field or self._field
+        return db_field(self._samples, self._field)
 
     def _changed(self, ids: Sequence[str]) -> set[str]:
         """Samples that do not hold what they held before."""
         replaced = [one for one in ids if one in self._before]
         empty = [one for one in ids if one not in self._before]
         where = {"_id": {"$in": _object_ids(empty)}, self._db_field: {"$ne": None}}
-        found = self._dataset._sample_collection.find(where, {"_id": True}) if empty else ()
+        found = stored(self._samples).find(where, {"_id": True}) if empty else ()
         changed = {str(one["_id"]) for one in found}
         for one, fingerprint in self._fingerprints(replaced) if replaced else ():
             if fingerprint != self._before[one]:
@@ -93,7 +93,7 @@ class FieldGuard:
         """``(id, digest)`` of the field as stored; that of nothing where there is no value."""
         where = {"_id": {"$in": _object_ids(ids)}} if len(ids) <= MAX_SELECTED else {}
         wanted = set(ids) if not where else None
-        batches = self._dataset._sample_collection.find_raw_batches(where, {self._db_field: True})
+        batches = stored(self._samples).find_raw_batches(where, {self._db_field: True})
         for batch in batches:
             for sample_id, rest in _split(batch):
                 if wanted is None or sample_id in wanted:
@@ -104,7 +104,8 @@ def write_values(samples: SampleCollection, field: str, values: Mapping[str, Any
     """Set a top-level field by sample id to values as the database holds them.
 
     What ``set_values`` does in the end, without turning each value into an object and back:
-    samples in memory are reloaded, and ``last_modified_at`` is set.
+    samples in memory are reloaded, and ``last_modified_at`` is set. Frames are written to their
+    videos, and to the copy that a view of frames reads.
 
     Args:
         samples: the dataset or view
@@ -114,22 +115,22 @@ def write_values(samples: SampleCollection, field: str, values: Mapping[str, Any
     Returns:
         samples that are gone
     """
-    import fiftyone as fo
     import fiftyone.core.odm as foo
     from bson import ObjectId
     from pymongo import UpdateOne
 
     if not values:
         return LeftAlone()
-    dataset = samples._dataset
-    name = dataset.get_field(field).db_field or field
+    name = db_field(samples, field)
     now = datetime.now(timezone.utc)
     operations = [
         UpdateOne({"_id": ObjectId(one)}, {"$set": {name: value, "last_modified_at": now}})
         for one, value in values.items()
     ]
-    results = foo.bulk_write(operations, dataset._sample_collection)
-    fo.Sample._reload_docs(dataset._sample_collection_name, sample_ids=list(values))
+    results = foo.bulk_write(operations, stored(samples))
+    if samples._dataset._is_generated:
+        foo.bulk_write(operations, samples._dataset._sample_collection)
+    _reload(samples, list(values))
     if sum(result.matched_count for result in results) == len(values):
         return LeftAlone()
     return LeftAlone(deleted=missing(samples, list(values)))
@@ -139,10 +140,9 @@ def left_alone(samples: SampleCollection, field: str, values: Mapping[str, Any])
     """Which samples do not hold these values: after a lost answer, some hold them already."""
     import bson
 
-    dataset = samples._dataset
-    name = dataset.get_field(field).db_field or field
+    name = db_field(samples, field)
     where = {"_id": {"$in": _object_ids(values)}}
-    found = {str(one["_id"]): one for one in dataset._sample_collection.find(where, {name: True})}
+    found = {str(one["_id"]): one for one in stored(samples).find(where, {name: True})}
     edited = {
         one
         for one, document in found.items()
@@ -154,8 +154,32 @@ def left_alone(samples: SampleCollection, field: str, values: Mapping[str, Any])
 def missing(samples: SampleCollection, ids: Sequence[str]) -> frozenset[str]:
     """Samples that are not there any more."""
     where = {"_id": {"$in": _object_ids(ids)}}
-    found = samples._dataset._sample_collection.find(where, {"_id": True})
+    found = stored(samples).find(where, {"_id": True})
     return frozenset(set(ids) - {str(one["_id"]) for one in found})
+
+
+def stored(samples: SampleCollection) -> Any:
+    """The collection of the database that holds these samples; of frames that of their videos.
+
+    A view of frames is a copy that FiftyOne generated, in which frames have the same ids.
+    """
+    if samples._dataset._is_generated:
+        return samples._root_dataset._frame_collection
+    return samples._dataset._sample_collection
+
+
+def db_field(samples: SampleCollection, field: str) -> str:
+    """The name of a top-level field in the database."""
+    return samples._dataset.get_field(field).db_field or field
+
+
+def _reload(samples: SampleCollection, ids: Sequence[str]) -> None:
+    """Lets samples and frames in memory see what was written."""
+    import fiftyone as fo
+
+    fo.Sample._reload_docs(samples._dataset._sample_collection_name, sample_ids=ids)
+    if samples._dataset._is_generated:
+        fo.Frame._reload_docs(samples._root_dataset._frame_collection_name)
 
 
 def _object_ids(ids: Any) -> list[Any]:

@@ -79,10 +79,16 @@ class MaskTarget(FieldTarget):
         path = f"{self.name}.{PROMPT_IDS}"
         if self._prompt_ids is not None and dataset.get_field(path) is None:
             dataset.add_sample_field(path, fo.ListField, subfield=fo.StringField)
+            fields.share_with_videos(self.samples, self.name)
         if self._semantic_field is not None:
             fields.declare(self.samples, self._semantic_field, "Segmentation", description)
             dataset.mask_targets[self._semantic_field] = self._mask_targets
             dataset.save()
+            if dataset._is_generated:
+                root = self.samples._root_dataset
+                # As a whole: a change of one key with a dot in it cannot be saved
+                of_frames = {f"frames.{self._semantic_field}": self._mask_targets}
+                root.mask_targets = {**root.mask_targets, **of_frames}
 
     def incomplete(self, ids: Sequence[str]) -> set[str]:
         path = f"{self.name}.{PROMPT_IDS}"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from zs_operators.report import Progress, RunReport
+    from zs_operators.report import Progress
+
+Result = TypeVar("Result")
 
 
 def show_progress(
-    steps: Generator[Progress, None, RunReport], progress: bool | Callable | None
-) -> RunReport:
-    """Runs ``steps`` to the end behind FiftyOne's progress bar.
+    steps: Generator[Progress, None, Result], progress: bool | Callable | None
+) -> Result:
+    """Runs ``steps`` to the end behind FiftyOne's progress bar, one for each unit of progress.
 
     Args:
         steps: a run
@@ -20,11 +22,13 @@ def show_progress(
     """
     import fiftyone.core.utils as fou
 
-    first = next(steps)
-    with fou.ProgressBar(total=first.total, progress=progress) as bar:
-        bar.set_iteration(first.done)
-        while True:
+    step = next(steps)
+    while True:
+        unit = step.unit
+        with fou.ProgressBar(total=step.total, progress=progress) as bar:
             try:
-                bar.set_iteration(next(steps).done)
+                while step.unit == unit:
+                    bar.set_iteration(step.done)
+                    step = next(steps)
             except StopIteration as end:
                 return end.value

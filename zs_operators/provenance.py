@@ -150,6 +150,14 @@ def save(samples: SampleCollection, task: str, label_field: str, record: dict[st
     return key
 
 
+def update_report(samples: SampleCollection, key: str, report: dict[str, Any]) -> None:
+    """Replaces what the record of a run says of its result."""
+    dataset = samples._root_dataset
+    config = dataset.get_run_info(key).config
+    config.report = report
+    dataset.update_run_config(key, config)
+
+
 def environment() -> dict[str, str]:
     """Versions of everything that can change a label."""
     names = ("fiftyone", "torch", "torchvision", "open_clip_torch", "segment_anything", "numpy")

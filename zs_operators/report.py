@@ -48,6 +48,7 @@ class Progress:
         stage: what the run is doing, for people
         images_per_second: of this run so far, 0.0 before the first chunk
         counts: number of samples by outcome
+        unit: what is counted, in the plural: videos, while their frames are read
     """
 
     done: int
@@ -55,6 +56,7 @@ class Progress:
     stage: str
     images_per_second: float = 0.0
     counts: Mapping[str, int] = field(default_factory=dict)
+    unit: str = "images"
 
     @property
     def seconds_left(self) -> float | None:

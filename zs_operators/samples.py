@@ -35,8 +35,8 @@ def check_samples(samples: SampleCollection | None) -> None:
         )
     if media_type == fom.VIDEO:
         raise SamplesError(
-            "These samples are videos: label their frames with "
-            "dataset.to_frames(sample_frames=True)."
+            "These samples are videos: pass a view of their frames, which zs.sample_frames() or "
+            "dataset.to_frames() makes."
         )
     # A collection without samples has no media type yet
     if media_type is not None and media_type not in (fom.IMAGE, "mixed"):

@@ -188,7 +188,8 @@ def segment(
             is ``predicted_iou · stability``
         batch_size ("auto"), device ("auto"), precision ("auto"), workers (None),
         overwrite (False), resume (True), on_error ("record"), executor ("local"),
-        group_slice (None), progress (None): see :func:`zs_operators.classify`
+        group_slice (None), frames_per_second (None), frames_dir (None), progress (None): see
+            :func:`zs_operators.classify`
 
     Returns:
         a :class:`RunReport`

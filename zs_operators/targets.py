@@ -123,22 +123,14 @@ class FieldTarget:
     def prepare(
         self, labels: Mapping[str, Label | dict[str, Any] | None]
     ) -> dict[str, dict[str, Any]]:
-        """Values by field and sample id; as the database holds them, where we write ourselves."""
+        """Values by field and sample id, as the database holds them."""
         field = self.samples._dataset.get_field(self.name)
-        if self.samples._dataset._is_generated:
-            # Only FiftyOne knows how to pass these on to where they come from
-            known = {i: None if one is None else field.to_python(one) for i, one in labels.items()}
-            return {self.name: known}
         return {self.name: {i: field.to_mongo(one) for i, one in labels.items()}}
 
     def write(self, prepared: Mapping[str, Mapping[str, Any]]) -> LeftAlone:
         left = LeftAlone()
         for name, documents in prepared.items():
-            if self.samples._dataset._is_generated:
-                self.samples.set_values(name, documents, key_field="id", validate=False)
-                left |= LeftAlone(deleted=missing(self.samples, list(documents)))
-            else:
-                left |= self._guards[name].write(documents)
+            left |= self._guards[name].write(documents)
         return left
 
 
@@ -235,6 +227,7 @@ class SourceTarget:
             path = f"{self._path}.{attribute}"
             if dataset.get_field(path) is None:
                 dataset.add_sample_field(path, getattr(fo, kind), description=description)
+        fields.share_with_videos(self.samples, self.name)
 
     def marks(self, ids: Sequence[str]) -> list[str | None]:
         path = f"{self._path}.zs_run"
@@ -279,7 +272,13 @@ class SourceTarget:
         target = writable(self.samples)
         for attribute in SOURCE_ATTRIBUTES:
             values = [
-                {"sample_id": sample_id, "label_id": label_id, "value": values.get(attribute)}
+                # What a view of frames calls a sample, its videos call a frame
+                {
+                    "sample_id": sample_id,
+                    "frame_id": sample_id,
+                    "label_id": label_id,
+                    "value": values.get(attribute),
+                }
                 for sample_id, found in prepared.items()
                 for label_id, values in (found or {}).items()
             ]

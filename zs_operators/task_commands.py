@@ -75,6 +75,14 @@ def _command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
     samples.add_argument("--saved-view", metavar="NAME", help="only the samples of a saved view")
     samples.add_argument("--limit", type=int, metavar="N", help="only the first N samples")
     _text(samples, "group-slice", "NAME", "of a grouped dataset, or all; default: the active one")
+    samples.add_argument(
+        "--frames-per-second",
+        type=float,
+        metavar="X",
+        default=_UNSET,
+        help="of videos: how many frames of a second to label",
+    )
+    _text(samples, "frames-dir", "DIR", "where their images go; default: beside each video")
     running = parser.add_argument_group("running")
     running.add_argument("--device", metavar="D", default=_UNSET, help="auto, cpu, cuda, mps …")
     _choice(running, "precision", "auto", "fp32", "bf16", "fp16")

@@ -20,6 +20,7 @@ from .rerun import Rerun
 from .review import Review
 from .run_operators import CompareRuns, DeleteRun, ExportRun, ImportRun
 from .runs_panel import RunsPanel
+from .sample_frames import SampleFrames
 from .segment import Segment
 from .stop_run import StopRun, StopShownRun
 
@@ -34,6 +35,7 @@ def register(p):
     p.register(GettingStarted)
     p.register(PromptLabPanel)
     p.register(Review)
+    p.register(SampleFrames)
     p.register(Segment)
     p.register(ShowOutcomes)
     p.register(StopRun)

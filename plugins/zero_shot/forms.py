@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
 
+SAMPLE_FRAMES_OPERATOR = "@zs/operators/sample_frames"
+
+
 def target(
     inputs: types.Object,
     ctx,
@@ -54,7 +57,10 @@ def target(
     try:
         check_samples(samples)
     except SamplesError as error:
-        refuse(inputs, "target", "These samples cannot be processed", str(error))
+        if samples.media_type == "video":
+            _offer_frames(inputs)
+        else:
+            refuse(inputs, "target", "These samples cannot be processed", str(error))
         return None
     return samples
 
@@ -177,6 +183,26 @@ def section(inputs: types.Object, name: str, label: str) -> types.Object:
     return inputs.obj(
         name, view=types.ObjectView(label=label, collapsible=True, default_expanded=False)
     ).type
+
+
+def _offer_frames(inputs: types.Object) -> None:
+    refuse(
+        inputs,
+        "target",
+        "These samples are videos",
+        "Their frames are labelled as images: sample them first, or add the stage ToFrames to the "
+        "view. Labels of frames are labels of the videos.",
+    )
+    inputs.view(
+        "sample_frames",
+        types.Button(
+            label="Sample frames",
+            operator=SAMPLE_FRAMES_OPERATOR,
+            prompt=True,
+            variant="contained",
+            space=4,
+        ),
+    )
 
 
 def _slice_of(inputs: types.Object, ctx, samples) -> SampleCollection | None:

@@ -67,7 +67,7 @@ class PreviewOperator(RunOperator):
             samples = samples.limit(SAMPLES)
         return samples, targeting.with_all_fields(ctx, chosen)
 
-    def after(self, ctx):
+    def after(self, ctx, report):
         if ctx.params.get("preview"):
             shown = targeting.with_all_fields(ctx, targeting.chosen(ctx))
             yield ctx.ops.set_view(view=shown.limit(SAMPLES))

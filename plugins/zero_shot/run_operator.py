@@ -92,7 +92,7 @@ class RunOperator(foo.Operator):
                 lambda: self._begin(ctx),
                 title=self.title,
                 summarize=lambda report: self.summarize(ctx, report),
-                after=lambda: self.after(ctx),
+                after=lambda report: self.after(ctx, report),
                 preparing=self.preparing,
                 kept=self.kept,
             )
@@ -133,6 +133,6 @@ class RunOperator(foo.Operator):
         """Output schema and data of the dialog that ends the run."""
         raise NotImplementedError
 
-    def after(self, ctx) -> Iterable[Any]:
+    def after(self, ctx, report: RunReport) -> Iterable[Any]:
         """Messages for the App after a run, before the dialog that ends it."""
         return ()

@@ -38,6 +38,9 @@ SECONDS_BETWEEN_MESSAGES = 0.3
 #: A delegated run asks the database this often whether it was marked as failed, which stops it.
 SECONDS_BETWEEN_CANCEL_CHECKS = 2.0
 
+#: What a run counts while it labels; before that it may count something else.
+IMAGES = "images"
+
 STOP_OPERATOR = "@zs/operators/stop_shown_run"
 
 _STOP: dict[str, threading.Event] = {}
@@ -63,7 +66,7 @@ def stream(
     *,
     title: str,
     summarize: Callable[[RunReport], tuple[types.Property, dict]],
-    after: Callable[[], Iterable[Message]] = tuple,
+    after: Callable[[Any], Iterable[Message]] = lambda report: (),
     preparing: str = "reading the model…",
     kept: str | None = None,
 ) -> Iterator[Message]:
@@ -74,7 +77,7 @@ def stream(
         start: begins the run; all its checks happen before its first progress
         title: heading of the progress dialog
         summarize: report -> output schema and data of the summary dialog
-        after (none): makes messages to send before the summary
+        after (none): report -> messages to send before the summary
         preparing: what happens before the first progress, for people
         kept (None): what remains of a run that did not end; None for the labels so far
     """
@@ -103,10 +106,10 @@ def stream(
         yield ctx.ops.reload_dataset()
         if report is None or getattr(report, "cancelled", False):
             yield _show(ctx, stopped(last, kept))
-            yield ctx.ops.notify(f"Stopped after {_of(last)} images", variant="warning")
+            yield ctx.ops.notify(f"Stopped after {_of(last)}", variant="warning")
             return
         outputs, results = summarize(report)
-        yield from after()
+        yield from after(report)
         yield ctx.ops.show_output(outputs=outputs.to_json(), results=results)
     except Exception as error:
         logger.exception("%s failed", title)
@@ -135,7 +138,7 @@ def run_through(ctx, start: Callable[[], Steps]) -> dict:
             progress = next(steps)
         except StopIteration as done:
             if ctx.delegated and getattr(done.value, "cancelled", False):
-                raise ZeroShotError(f"Stopped after {_of(progress)} images.") from None
+                raise ZeroShotError(f"Stopped after {_of(progress)}.") from None
             return done.value.to_dict()
         now = time.monotonic()
         if ctx.delegated:
@@ -144,12 +147,12 @@ def run_through(ctx, start: Callable[[], Steps]) -> dict:
                 checked = now
                 if _marked_as_failed(ctx):
                     steps.close()
-                    raise ZeroShotError(f"Stopped from outside after {_of(progress)} images.")
+                    raise ZeroShotError(f"Stopped from outside after {_of(progress)}.")
 
 
 def describe(progress: Progress) -> str:
     """``"Classifying: 120 of 240 images · 28.1 images/s · 4 s left"``."""
-    parts = [f"{progress.stage[:1].upper()}{progress.stage[1:]}: {_of(progress)} images"]
+    parts = [f"{progress.stage[:1].upper()}{progress.stage[1:]}: {_of(progress)}"]
     if progress.seconds_left is not None:
         parts.append(f"{progress.images_per_second:.1f} images/s")
         parts.append(f"{duration(progress.seconds_left)} left")
@@ -177,13 +180,14 @@ def duration(seconds: float) -> str:
 
 def stopped(progress: Progress | None, kept: str | None = None) -> types.Object:
     """Dialog after a stopped run."""
+    what = "labels" if progress is None or progress.unit == IMAGES else "frames"
     outputs = types.Object()
     outputs.view(
         "stopped",
         types.Warning(
-            label=f"Stopped after {_of(progress)} images",
+            label=f"Stopped after {_of(progress)}",
             description=kept
-            or "Their labels are kept. Run again with the same settings to go on where it stopped.",
+            or f"Their {what} are kept. Run again with the same settings to go on from there.",
         ),
     )
     return outputs
@@ -193,8 +197,8 @@ def failed(error: Exception, progress: Progress | None, kept: str | None = None)
     """Dialog after an error: what is wrong in words, and a traceback only for surprises."""
     outputs = types.Object()
     description = str(error) or type(error).__name__
-    if progress is not None and progress.done:
-        description += f"\n\n{kept or f'The labels of the first {_of(progress)} images are kept.'}"
+    if progress is not None and progress.done and progress.unit == IMAGES:
+        description += f"\n\n{kept or f'The labels of the first {_of(progress)} are kept.'}"
     outputs.view("error", types.Error(label="The run has failed", description=description))
     if not isinstance(error, ZeroShotError):
         outputs.str(
@@ -244,7 +248,7 @@ def _marked_as_failed(ctx) -> bool:
 
 
 def _of(progress: Progress | None) -> str:
-    return f"{progress.done:,} of {progress.total:,}" if progress else "0"
+    return f"{progress.done:,} of {progress.total:,} {progress.unit}" if progress else "0 images"
 
 
 def _first_line(error: Exception) -> str:

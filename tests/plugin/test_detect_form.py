@@ -118,7 +118,9 @@ def test_patches_are_named(form, boxed):
 
 def test_video_dataset_is_refused_with_the_way_out(form, dataset):
     dataset.add_sample(fo.Sample(filepath="clip.mp4"))
-    assert "to_frames" in invalid(form(dataset, TYPED))["target_error"]
+    properties = form(dataset, TYPED)
+    assert "Their frames" in invalid(properties)["target_error"]
+    assert properties["sample_frames"].view.operator == "@zs/operators/sample_frames"
 
 
 def test_writing_onto_the_boxes_needs_no_label_field(form, boxed):

@@ -187,7 +187,9 @@ def test_patches_that_cannot_prompt_are_refused(form, boxed):
 
 def test_video_dataset_is_refused_with_the_way_out(form, dataset):
     dataset.add_sample(fo.Sample(filepath="clip.mp4"))
-    assert "to_frames" in invalid(form(dataset, MODELS))["target_error"]
+    properties = form(dataset, MODELS)
+    assert "Their frames" in invalid(properties)["target_error"]
+    assert properties["sample_frames"].view.operator == "@zs/operators/sample_frames"
 
 
 @pytest.mark.parametrize(
