@@ -22,10 +22,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.animations import write_gif
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 COUNT = itertools.count(1)
 VIEWPORT = {"width": 1400, "height": 900}
 PATIENCE_MS = 90_000
+PICTURES = Path(__file__).parents[2] / "docs" / "images"
+#: Attribute of the page's root that names its theme
+THEME = "data-mui-color-scheme"
 #: Hosts that FiftyOne's own page asks for fonts.
 FONTS = {"fonts.googleapis.com", "fonts.gstatic.com"}
 
@@ -58,6 +63,7 @@ class App:
     def __init__(self, page, address: str) -> None:
         self.page = page
         self.address = address
+        self._frames: list[tuple[bytes, float]] = []
 
     def open(self, dataset, *, wait_for_grid: bool = True) -> None:
         self.page.goto(f"{self.address}/datasets/{dataset.name}")
@@ -96,19 +102,27 @@ class App:
             self.page.locator('[data-cy="item-action-clear-selected-samples"]').click()
             self.page.locator('[data-cy="selection-count-container"]').wait_for(state="hidden")
 
-    def find_operator(self, label: str, *, with_default: str = "Label field") -> None:
+    def find_operator(self, label: str, *, with_default: str | None = "Label field") -> None:
         """Opens the operator from the operator browser.
 
         Args:
             label: of the operator
-            with_default: an input of its form that has a default
+            with_default: an input of its form that has a default, if any
         """
+        self.search_operators(label)
+        self.choose_operator(label, with_default=with_default)
+
+    def search_operators(self, label: str) -> None:
         self.page.keyboard.press("Backquote")
         self.page.locator('[data-cy="operators-browser-search"]').wait_for()
         self.page.keyboard.type(label)
+
+    def choose_operator(self, label: str, *, with_default: str | None = "Label field") -> None:
+        """Clicks what :meth:`search_operators` has found."""
         browser = self.page.locator('[data-cy="operators-browser"]')
         browser.get_by_text(label, exact=True).first.click()
-        self._wait_for_defaults(with_default)
+        if with_default is not None:
+            self._wait_for_defaults(with_default)
 
     def press_placement(self, icon: str) -> None:
         """Opens the operator from its button above the grid."""
@@ -151,16 +165,42 @@ class App:
         self.dialog.get_by_role("button", name="Done").click()
         self.dialog.wait_for(state="hidden")
 
+    def use_theme(self, theme: str) -> None:
+        """Presses the button in the page's header if the theme is the other one."""
+        if self.theme != theme:
+            # By script: a form that is open covers the header
+            button = self.page.get_by_label(f"{theme.title()} mode").first
+            button.dispatch_event("click")
+            self.page.wait_for_function(f"document.documentElement.matches('[{THEME}={theme}]')")
+        self.page.wait_for_timeout(400)  # colours fade
+
+    @property
+    def theme(self) -> str:
+        return self.page.locator("html").get_attribute(THEME)
+
     def screenshot(self, name: str, *, height_px: int = VIEWPORT["height"]) -> None:
         """Rewrites ``docs/images/<name>.png`` if ZS_TEST_UPDATE_SCREENSHOTS is set."""
         if not os.environ.get("ZS_TEST_UPDATE_SCREENSHOTS"):
             return
-        folder = Path(__file__).parents[2] / "docs" / "images"
-        folder.mkdir(parents=True, exist_ok=True)
         self.page.set_viewport_size({**VIEWPORT, "height": height_px})
         self.page.wait_for_timeout(800)  # fades and ripples end
-        self.page.screenshot(path=folder / f"{name}.png")
+        self.page.screenshot(path=PICTURES / f"{name}.png")
         self.page.set_viewport_size(VIEWPORT)
+
+    def frame(self, seconds: float) -> None:
+        """Takes a picture of the page for :meth:`animation`, if ZS_TEST_UPDATE_SCREENSHOTS is set.
+
+        Args:
+            seconds: how long it is shown
+        """
+        if os.environ.get("ZS_TEST_UPDATE_SCREENSHOTS"):
+            self.page.wait_for_timeout(800)  # fades and ripples end
+            self._frames.append((self.page.screenshot(), seconds))
+
+    def animation(self, name: str) -> None:
+        """Rewrites ``docs/images/<name>.gif`` with the frames that were taken, if there are any."""
+        if self._frames:
+            write_gif(PICTURES / f"{name}.gif", self._frames)
 
 
 @pytest.fixture(scope="session")
