@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 WIDTH_PX = 900
-#: All a GIF can have: with fewer, what the dimmed page shows changes its colours
+#: Nearly all a GIF can have: with fewer, what the dimmed page shows changes its colours
 NUM_COLORS = 255
 
 

@@ -14,6 +14,7 @@ import pytest
 from fiftyone import ViewField as F
 
 import zs_operators as zs
+from tests.tiny_videos import RATE, write_video
 from zs_operators.clip import load_clip
 from zs_operators.errors import FieldError, InvalidInputError, SamplesError
 from zs_operators.report import Progress
@@ -23,23 +24,11 @@ from zs_operators.video_frames import iter_sample_frames
 
 NAMES = list(CLASSES)
 FAST = {"progress": False, "workers": 0}
-RATE = 8
 
 
 @pytest.fixture(scope="module")
 def clip():
     return load_clip("shapes-tiny", device="cpu")
-
-
-def write_video(path: Path, scenes, *, frames_each: int = RATE) -> list[str]:
-    """A video that shows each scene for a second; the names of their only objects."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), RATE, (320, 240))
-    for scene in scenes:
-        frame = cv2.resize(scene.image, (320, 240))[:, :, ::-1]
-        for _ in range(frames_each):
-            writer.write(frame)
-    writer.release()
-    return [scene.objects[0].label for scene in scenes]
 
 
 @pytest.fixture(scope="module")
