@@ -196,7 +196,7 @@ def _eval_key(inputs, ctx, samples: SampleCollection, kind: str, *, default: str
 
 def _names(inputs: types.Object) -> None:
     view = types.DropdownView(space=6)
-    view.add_choice("auto", label="Bring spellings, plurals and synonyms together")
+    view.add_choice("auto", label="Unite spellings, plurals, synonyms")
     view.add_choice("exact", label="Compare as they are")
     inputs.enum(
         "matching",

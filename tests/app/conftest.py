@@ -169,7 +169,7 @@ class App:
         """Presses the button in the page's header if the theme is the other one."""
         if self.theme != theme:
             # By script: a form that is open covers the header
-            button = self.page.get_by_label(f"{theme.title()} mode").first
+            button = self.page.get_by_title(f"{theme.title()} mode", exact=True).first
             button.dispatch_event("click")
             self.page.wait_for_function(f"document.documentElement.matches('[{THEME}={theme}]')")
         self.page.wait_for_timeout(400)  # colours fade
