@@ -15,6 +15,7 @@ from fiftyone import ViewField as F
 
 import zs_operators as zs
 from tests.tiny_videos import RATE, write_video
+from zs_operators.cli import main
 from zs_operators.clip import load_clip
 from zs_operators.errors import FieldError, InvalidInputError, SamplesError
 from zs_operators.report import Progress
@@ -284,6 +285,16 @@ def test_the_run_is_recorded_and_repeated(videos):
     assert zs.compare_runs(run, zs.load_run(videos, "again")).agreement == 1
     assert zs.delete_run(run, fields=True).fields == ("frames.zs_classification",)
     assert "zs_classification" not in videos.get_frame_field_schema()
+
+
+def test_the_command_takes_videos(videos, tmp_path, capsys):
+    videos.persistent = True
+    command = ["classify", videos.name, "--classes", "red circle", "blue star"]
+    command += ["--frames-per-second", "1", "--frames-dir", str(tmp_path / "images")]
+    assert main([*command, "--model", "shapes-tiny", "--quiet"]) == 0
+    assert len(images(tmp_path / "images")) == 6
+    videos.reload()
+    assert videos.count("frames.zs_classification") == 6
 
 
 def test_progress_counts_videos_first_and_reading_can_be_cut_short(videos, tmp_path):
