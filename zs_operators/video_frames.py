@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -268,7 +268,7 @@ def _read_video(
                 num_read += 1
                 found.append(number)
             if len(found) >= _SAVED_AT_ONCE:
-                _save(video, found, paths)
+                _save(video, found, paths, known)
                 found = []
             if time.monotonic() - shown >= _SECONDS_BETWEEN_STEPS:
                 yield progress
@@ -279,16 +279,16 @@ def _read_video(
             "room, or name another folder with frames_dir=."
         ) from error
     finally:
-        _save(video, found, paths)
+        _save(video, found, paths, known)
     return num_read > 0
 
 
 def _known_images(video: fo.Sample) -> dict[int, str | None]:
-    """Paths of images by number of the frame."""
+    """Paths of images by number of the frame, of all frames that the database has."""
     dataset = video._dataset
-    if not dataset.has_frame_field("filepath"):
-        return {}
     view = dataset.select(video.id)
+    if not dataset.has_frame_field("filepath"):
+        return dict.fromkeys(view.values("frames[].frame_number"))
     numbers, paths = view.values(["frames[].frame_number", "frames[].filepath"])
     return dict(zip(numbers, paths, strict=True))
 
@@ -305,11 +305,16 @@ def _is_fresh(path: str, video: str) -> bool:
         return True
 
 
-def _save(video: fo.Sample, numbers: Sequence[int], paths: dict[int, str]) -> None:
+def _save(
+    video: fo.Sample,
+    numbers: Sequence[int],
+    paths: Mapping[int, str],
+    known: Mapping[int, str | None],
+) -> None:
     import fiftyone as fo
 
     for number in numbers:
-        if number in video.frames:
+        if number in known:  # asking the sample would read all of its frames each time
             video.frames[number]["filepath"] = paths[number]
         else:
             video.frames[number] = fo.Frame(filepath=paths[number])
