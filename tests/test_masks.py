@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from segment_anything.modeling import Sam
 from segment_anything.utils.amg import calculate_stability_score, remove_small_regions
 
@@ -154,7 +155,23 @@ def pictures(draw):
     return np.random.default_rng(seed).random((height, width)) < share
 
 
+def sizes_of(picture):
+    regions, count = ndimage.label(picture, structure=np.ones((3, 3)))
+    return [int((regions == one).sum()) for one in range(1, count + 1)]
+
+
+def is_one_region(picture):
+    return len(sizes_of(picture)) == 1
+
+
+def is_tie(picture, islands):
+    """Whether no island is large enough to stay, and several are the largest."""
+    sizes = sizes_of(picture)
+    return max(sizes) < islands and sizes.count(max(sizes)) > 1
+
+
 @settings(max_examples=150, deadline=None)
+@example(np.array([[0] * 7 + [1], [0, 0, 1] + [0] * 5], dtype=bool), 0, 2)
 @given(pictures(), st.integers(0, 12), st.integers(0, 12))
 def test_cleaning_equals_the_library_on_whole_images(picture, holes, islands):
     height, width = picture.shape
@@ -162,8 +179,12 @@ def test_cleaning_equals_the_library_on_whole_images(picture, holes, islands):
     found = clean(mask, width, height, fill_holes_px=holes, drop_islands_px=islands)
     expected = picture
     if picture.any():
-        expected, _ = remove_small_regions(expected, holes, mode="holes")
-        expected, _ = remove_small_regions(expected, islands, mode="islands")
+        filled, _ = remove_small_regions(expected, holes, mode="holes")
+        expected, _ = remove_small_regions(filled, islands, mode="islands")
+        if is_tie(filled, islands):  # any of the largest may be the one that stays
+            assert is_one_region(found.pixels)
+            assert not (found.pixels & ~filled).any()
+            expected = found.pixels if found.area_px == expected.sum() else expected
     np.testing.assert_array_equal(found.pixels, expected)
     assert found.area_px == expected.sum()
 
