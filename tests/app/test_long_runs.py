@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fiftyone as fo
 import pytest
@@ -29,46 +26,6 @@ def many(dataset, tmp_path):
     dataset.name = f"long-{next(COUNT)}"
     dataset.add_samples(fo.Sample(filepath=path) for _ in range(125) for path in paths)
     return dataset
-
-
-@pytest.fixture
-def slow(dataset, tmp_path):
-    """100 samples here, and an image each second from a server for ZS_TEST_LONG_MINUTES."""
-    pytest.importorskip("aiohttp", reason="fsspec reads http with it")
-    path = tmp_path / "a.png"
-    Image.fromarray(make_scene(0, num_objects=1).image).save(path)
-    content = path.read_bytes()
-
-    class Slow(BaseHTTPRequestHandler):
-        turn = threading.Lock()
-
-        def do_GET(self):
-            with self.turn:
-                time.sleep(1)
-            self.answer(content)
-
-        def do_HEAD(self):
-            self.answer(b"")
-
-        def answer(self, body):
-            self.send_response(200)
-            self.send_header("Content-Type", "image/png")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    root = f"http://127.0.0.1:{server.server_port}"
-    count = round(60 * float(os.environ["ZS_TEST_LONG_MINUTES"]))
-    dataset.name = f"long-{next(COUNT)}"
-    dataset.add_samples(fo.Sample(filepath=str(path)) for _ in range(100))  # those of the grid
-    dataset.add_samples(fo.Sample(filepath=f"{root}/{index}.png") for index in range(count))
-    yield dataset
-    server.shutdown()
 
 
 def start(app, dataset):
@@ -127,20 +84,3 @@ def test_a_run_is_stopped_from_another_page(app, browser, many):
     record = ended(many)
     assert record.state == "cancelled"
     assert 0 < record.report["counts"]["labeled"] == many.count("shape.label") < len(many)
-
-
-@pytest.mark.skipif(
-    not os.environ.get("ZS_TEST_LONG_MINUTES"),
-    reason="takes as many minutes as ZS_TEST_LONG_MINUTES says, 60 or more to be of use",
-)
-def test_a_run_of_an_hour_ends_like_a_short_one(app, slow):
-    """FiftyOne gives a plain operator ten minutes, and proxies and browsers give less."""
-    start(app, slow)
-    begun = time.monotonic()
-    app.dialog.get_by_text(f"{len(slow):,} of {len(slow):,} images have a label").wait_for(
-        timeout=3 * 60_000 * float(os.environ["ZS_TEST_LONG_MINUTES"])
-    )
-    record = record_of(slow)
-    assert record.state == "complete"
-    assert record.report["counts"] == {"labeled": len(slow)}
-    print(f"{len(slow):,} images in {(time.monotonic() - begun) / 60:.1f} minutes")
