@@ -32,6 +32,15 @@ def assert_same(found, expected, tolerance=FP32_TOLERANCE):
         np.testing.assert_allclose(found[sample_id][1], scores, rtol=0, atol=tolerance)
 
 
+def rest(steps):
+    """The report of a run that has begun."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        return end.value
+
+
 @contextlib.contextmanager
 def memory_for(module, most, *, argument=0):
     """A part of a model runs out of memory when it gets more items than this.

@@ -8,6 +8,7 @@ import fiftyone as fo
 import pytest
 
 import zs_operators as zs
+from tests.run_labels import rest
 from zs_operators.clip import load_clip
 from zs_operators.errors import FieldError, InvalidInputError, SamplesError
 from zs_operators.shapes.dataset import load_shapes_dataset
@@ -55,15 +56,6 @@ def labelled(dataset, field="zs_classification"):
         for name in dataset.group_slices
         if dataset.has_field(field)
     }
-
-
-def rest(steps):
-    """The report of a run that has begun."""
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        return end.value
 
 
 @pytest.mark.parametrize(

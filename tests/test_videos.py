@@ -14,6 +14,7 @@ import pytest
 from fiftyone import ViewField as F
 
 import zs_operators as zs
+from tests.run_labels import rest
 from tests.tiny_videos import RATE, write_video
 from zs_operators.cli import main
 from zs_operators.clip import load_clip
@@ -44,15 +45,6 @@ def videos(dataset, scenes, tmp_path):
         labels = write_video(tmp_path / f"{name}.mp4", part)
         dataset.add_sample(fo.Sample(filepath=str(tmp_path / f"{name}.mp4"), truth=labels))
     return dataset
-
-
-def rest(steps):
-    """The report of a run that has begun."""
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        return end.value
 
 
 def images(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zs_operators import fields, mask_files
 from zs_operators.guarded_writes import FieldGuard, LeftAlone
+from zs_operators.media_views import FRAMES
 from zs_operators.targets import FieldTarget, unfiltered
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class MaskTarget(FieldTarget):
             if dataset._is_generated:
                 root = self.samples._root_dataset
                 # As a whole: a change of one key with a dot in it cannot be saved
-                of_frames = {f"frames.{self._semantic_field}": self._mask_targets}
+                of_frames = {f"{FRAMES}{self._semantic_field}": self._mask_targets}
                 root.mask_targets = {**root.mask_targets, **of_frames}
 
     def incomplete(self, ids: Sequence[str]) -> set[str]:

@@ -261,7 +261,8 @@ def _read_video(
     num_read = len(there) + len(fresh)
     shown = time.monotonic()
     try:
-        folder.mkdir(parents=True, exist_ok=True) if missing else None
+        if missing:
+            folder.mkdir(parents=True, exist_ok=True)
         for number, pixels in decoded(video.filepath, missing):
             if pixels is not None:
                 write_image(paths[number], pixels)

@@ -21,6 +21,7 @@ from tests.plugin_runs import each_message
 from tests.reliability import jobs
 from tests.reliability.test_kills import same
 from tests.reliability.workers import wait_until
+from tests.run_labels import rest
 from zs_operators.errors import InvalidInputError, WeightsError
 from zs_operators.executors import ray_pool, shards
 from zs_operators.shapes.world import make_scene
@@ -115,14 +116,6 @@ def until(steps, condition):
         if condition(progress):
             return progress
     raise AssertionError("it ended before")
-
-
-def rest(steps):
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        return end.value
 
 
 def test_classify_while_a_worker_is_killed(scenes, unruly):

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zs_operators.fields import RUN_ATTRIBUTE, error_field
+from zs_operators.media_views import FRAMES
 
 if TYPE_CHECKING:
     import fiftyone as fo
-
-FRAMES = "frames."
 
 
 @dataclass(frozen=True)
