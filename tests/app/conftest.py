@@ -299,6 +299,18 @@ def _wait_until_ready(server: subprocess.Popen, url: str, log: Path) -> None:
 
 
 @pytest.fixture
+def unreadable_model(tmp_path):
+    """Folder of a CLIP whose weights are damaged, which no form can tell."""
+    from zs_operators.weights import plan_weights
+
+    folder = tmp_path / "broken-model"
+    folder.mkdir()
+    shutil.copy(f"{plan_weights('clip', 'shapes-tiny').path}/open_clip_config.json", folder)
+    (folder / "open_clip_model.safetensors").write_bytes(b"no weights")
+    return folder
+
+
+@pytest.fixture
 def scenes(tmp_path_factory, request):
     """12 scenes of one to six objects with their boxes in ``objects``."""
     from zs_operators.shapes.dataset import load_shapes_dataset

@@ -203,19 +203,12 @@ def test_unusable_inputs_are_named_in_the_form(app, scenes):
     expect(execute).to_be_disabled()
 
 
-def test_an_error_of_the_run_reaches_the_person(app, scenes, tmp_path):
-    from zs_operators.weights import plan_weights
-
-    folder = tmp_path / "broken-model"
-    folder.mkdir()
-    shutil.copy(f"{plan_weights('clip', 'shapes-tiny').path}/open_clip_config.json", folder)
-    (folder / "open_clip_model.safetensors").write_bytes(b"no weights")
-
+def test_an_error_of_the_run_reaches_the_person(app, scenes, unreadable_model):
     app.open(scenes)
     app.find_operator(LABEL)
     fill_form(app)
     app.choose("Model", "Another open_clip model")
-    app.fill("Weights", str(folder))
+    app.fill("Weights", str(unreadable_model))
     app.wait_until_valid()
     app.execute()
     app.dialog.get_by_text("The run has failed").wait_for()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 
 import fiftyone as fo
@@ -19,12 +20,23 @@ KEY = "zs_classify_shape"
 @pytest.fixture
 def many(dataset, tmp_path):
     """3,000 samples of 24 images, classified one by one: more than a minute's work."""
+    return filled(dataset, tmp_path, 3_000)
+
+
+@pytest.fixture
+def hours(dataset, tmp_path):
+    """As many samples as ZS_TEST_LONG_SAMPLES says."""
+    return filled(dataset, tmp_path, int(os.environ["ZS_TEST_LONG_SAMPLES"]))
+
+
+def filled(dataset, folder, count: int):
     paths = []
     for seed in range(24):
-        paths.append(str(tmp_path / f"{seed:02}.png"))
+        paths.append(str(folder / f"{seed:02}.png"))
         Image.fromarray(make_scene(seed, num_objects=1).image).save(paths[-1])
     dataset.name = f"long-{next(COUNT)}"
-    dataset.add_samples(fo.Sample(filepath=path) for _ in range(125) for path in paths)
+    turns = itertools.islice(itertools.cycle(paths), count)
+    dataset.add_samples((fo.Sample(filepath=path) for path in turns), progress=False)
     return dataset
 
 
@@ -84,3 +96,21 @@ def test_a_run_is_stopped_from_another_page(app, browser, many):
     record = ended(many)
     assert record.state == "cancelled"
     assert 0 < record.report["counts"]["labeled"] == many.count("shape.label") < len(many)
+
+
+@pytest.mark.skipif(
+    not os.environ.get("ZS_TEST_LONG_SAMPLES"),
+    reason="as many samples as ZS_TEST_LONG_SAMPLES says; an hour with 150,000",
+)
+def test_a_run_of_an_hour_ends_like_a_short_one(app, hours):
+    """FiftyOne gives a plain operator ten minutes, and MongoDB gives an idle session thirty."""
+    start(app, hours)
+    begun = time.monotonic()
+    app.dialog.get_by_text(f"{len(hours):,} of {len(hours):,} images have a label").wait_for(
+        timeout=6 * 3600_000
+    )
+    print(f"{len(hours):,} images in {(time.monotonic() - begun) / 60:.1f} minutes")
+    record = record_of(hours)
+    assert record.state == "complete"
+    assert record.report["counts"] == {"labeled": len(hours)}
+    assert hours.count("shape.label") == len(hours)

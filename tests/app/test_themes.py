@@ -10,7 +10,7 @@ from PIL import Image
 
 import zs_operators as zs
 from tests.app_legibility import look
-from tests.app_panels import PanelPage
+from tests.app_panels import PLOTS, PanelPage
 from tests.tiny_videos import metadata, write_video
 from zs_operators.shapes.world import make_scene
 
@@ -22,8 +22,18 @@ FOLDED = '[role="button"][aria-expanded="false"]'
 #: Operators, and an input of their form that has a default
 FORMS = {
     "Classify images by text": "Label field",
+    "Detect objects by text": "Label field",
     "Segment objects": "Label field",
+    "Sharpen with labelled samples": "Name of the head",
     "Evaluate labels": "Evaluation key",
+}
+#: Operators that ask for runs, which inputs ask for them, and a text that the form has then
+FORMS_OF_RUNS = {
+    "Run a zero-shot run again": (["Run"], "Compute all labels anew"),
+    "Compare two zero-shot runs": (["Run", "Compared with"], "Least overlap"),
+    "Delete a zero-shot run": (["Run"], "This cannot be undone"),
+    "Export a zero-shot run": (["Run"], "Replace the file if it exists"),
+    "Import a zero-shot run": ([], "Replace a run of the same key"),
 }
 
 
@@ -88,6 +98,30 @@ def test_forms_and_a_result(app, reader, labelled):
         reader.look_at_form(label)
         reader.cancel()
 
+    app.find_operator("Review zero-shot labels", with_default=None)
+    app.form.get_by_text("What to do").wait_for()
+    app.wait_until_valid()
+    reader.look_at_form("Review zero-shot labels")
+    reader.cancel()
+    assert not reader.problems, "\n".join(reader.problems)
+
+
+def test_forms_of_runs(app, reader, labelled):
+    app.open(labelled)
+    app.use_theme("light")
+    for label, (asked, text) in FORMS_OF_RUNS.items():
+        app.find_operator(label, with_default=None)
+        for name, run in zip(asked, ("first", "second"), strict=False):
+            app.choose(name, f"classify → {run}")
+        app.form.get_by_text(text).wait_for()
+        reader.look_at_form(label)
+        reader.cancel()
+    assert not reader.problems, "\n".join(reader.problems)
+
+
+def test_a_result_and_an_error(app, reader, labelled, unreadable_model):
+    app.open(labelled)
+    app.use_theme("light")
     app.find_operator("Classify images by text")
     app.fill("Class names", "circle\nheart\nstar")
     app.choose("Model", "shapes-tiny")
@@ -97,6 +131,15 @@ def test_forms_and_a_result(app, reader, labelled):
     reader.look("result", app.dialog)
     app.close_dialog()
 
+    app.find_operator("Classify images by text")
+    app.fill("Class names", "circle\nheart\nstar")
+    app.choose("Model", "Another open_clip model")
+    app.fill("Weights", str(unreadable_model))
+    app.fill("Label field", "fourth")
+    app.execute()
+    app.dialog.get_by_text("The run has failed").wait_for()
+    reader.look("error", app.dialog)
+    app.close_dialog()
     assert not reader.problems, "\n".join(reader.problems)
 
 
@@ -124,6 +167,17 @@ def test_panels(app, reader, labelled):
     reader.look("getting started", around(app, "Models that are here", "Check the installation"))
     panel.open("Zero-shot runs")
     reader.look("runs", around(app, "classify → first", "Refresh"))
+    panel.open("Zero-shot evaluation")
+    app.page.locator(PLOTS).nth(1).locator(".point path").first.wait_for(timeout=60_000)
+    reader.look("evaluation", around(app, "Confident mistakes", "Look again"))
+    panel.open("Prompt Lab")
+    panel.button("Update").wait_for(timeout=60_000)
+    app.page.locator("textarea:not([readonly])").first.fill("circle\nheart\nstar")
+    app.page.wait_for_timeout(600)
+    panel.button("Update").click()
+    app.page.get_by_text("Version 1", exact=False).first.wait_for(timeout=120_000)
+    app.page.locator(PLOTS).last.locator(".point path").first.wait_for(timeout=60_000)
+    reader.look("prompt lab", around(app, "Class names", "Update"))
     assert not reader.problems, "\n".join(reader.problems)
 
 
