@@ -32,7 +32,7 @@ FORMS_OF_RUNS = {
     "Run a zero-shot run again": (["Run"], "Compute all labels anew"),
     "Compare two zero-shot runs": (["Run", "Compared with"], "Least overlap"),
     "Delete a zero-shot run": (["Run"], "This cannot be undone"),
-    "Export a zero-shot run": (["Run"], "Replace the file if it exists"),
+    "Export a zero-shot run": (["Run"], "empty: download it"),
     "Import a zero-shot run": ([], "Replace a run of the same key"),
 }
 
@@ -113,7 +113,7 @@ def test_forms_of_runs(app, reader, labelled):
         app.find_operator(label, with_default=None)
         for name, run in zip(asked, ("first", "second"), strict=False):
             app.choose(name, f"classify → {run}")
-        app.form.get_by_text(text).wait_for()
+        app.form.get_by_text(text, exact=False).wait_for()
         reader.look_at_form(label)
         reader.cancel()
     assert not reader.problems, "\n".join(reader.problems)
@@ -168,7 +168,7 @@ def test_panels(app, reader, labelled):
     panel.open("Zero-shot runs")
     reader.look("runs", around(app, "classify → first", "Refresh"))
     panel.open("Zero-shot evaluation")
-    app.page.locator(PLOTS).nth(1).locator(".point path").first.wait_for(timeout=60_000)
+    app.page.locator(PLOTS).nth(1).locator(".point path").last.wait_for(timeout=60_000)
     reader.look("evaluation", around(app, "Confident mistakes", "Look again"))
     panel.open("Prompt Lab")
     panel.button("Update").wait_for(timeout=60_000)
@@ -176,7 +176,6 @@ def test_panels(app, reader, labelled):
     app.page.wait_for_timeout(600)
     panel.button("Update").click()
     app.page.get_by_text("Version 1", exact=False).first.wait_for(timeout=120_000)
-    app.page.locator(PLOTS).last.locator(".point path").first.wait_for(timeout=60_000)
     reader.look("prompt lab", around(app, "Class names", "Update"))
     assert not reader.problems, "\n".join(reader.problems)
 
