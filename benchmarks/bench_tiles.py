@@ -33,7 +33,9 @@ def main() -> None:
 def measure(tile_size_px: int | None, num_scenes: int, side_px: int) -> list[str]:
     """Cells of one row, with bars between them."""
     from zs_operators.clip import load_clip
-    from zs_operators.detector import DetectItem, DetectOptions, ZeroShotDetector
+    from zs_operators.detect_options import DetectOptions
+    from zs_operators.detections import DetectItem
+    from zs_operators.detector import ZeroShotDetector
     from zs_operators.images import UprightImage
     from zs_operators.proposals import load_proposer
     from zs_operators.shapes.evaluate_proposals import pair_iou

@@ -13,7 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from zs_operators.classifier import ZeroShotClassifier
 from zs_operators.clip import load_clip
-from zs_operators.detector import DetectItem, DetectOptions, ZeroShotDetector
+from zs_operators.detect_options import DetectOptions
+from zs_operators.detections import DetectItem
+from zs_operators.detector import ZeroShotDetector
 from zs_operators.images import UprightImage
 from zs_operators.proposals import load_proposer
 from zs_operators.sam import load_sam

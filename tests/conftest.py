@@ -110,6 +110,33 @@ def checkout(tmp_path_factory) -> Path:
     return copy
 
 
+@pytest.fixture(scope="session")
+def clip():
+    """The tiny trained CLIP, as it is."""
+    import zs_operators as zs
+
+    return zs.load_clip("shapes-tiny", device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def shapes(request, tmp_path_factory):
+    """The shapes dataset with as many scenes as NUM_SCENES of the module says."""
+    from zs_operators.shapes.dataset import load_shapes_dataset
+
+    folder = tmp_path_factory.mktemp("shapes")
+    count = request.module.NUM_SCENES
+    dataset = load_shapes_dataset(request.module.__name__, num_scenes=count, folder=folder)
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture
+def store_dir(tmp_path, monkeypatch) -> Path:
+    """Embeddings are stored below this folder, which is empty."""
+    monkeypatch.setenv("ZS_STORE_DIR", str(tmp_path / "stores"))
+    return tmp_path / "stores"
+
+
 @pytest.fixture
 def dataset():
     """A new empty dataset, deleted afterwards."""

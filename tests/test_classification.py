@@ -17,23 +17,12 @@ from zs_operators.errors import (
     VocabularyError,
     WeightsError,
 )
-from zs_operators.shapes.dataset import OBJECT, load_shapes_dataset
+from zs_operators.shapes.dataset import OBJECT
+
+NUM_SCENES = 12
 
 NAMES = ["red circle", "blue star", "green square", "yellow triangle"]
 FAST = {"model": "shapes-tiny", "precision": "fp32", "progress": False}
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return zs.load_clip("shapes-tiny", precision="fp32")
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    dataset = load_shapes_dataset("test-classification", num_scenes=12, folder=folder)
-    yield dataset
-    dataset.delete()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from PIL import Image
 import zs_operators as zs
 from zs_operators import cli
 from zs_operators.cli import main
-from zs_operators.detector import DetectOptions
+from zs_operators.detect_options import DetectOptions
 from zs_operators.errors import InvalidInputError
 from zs_operators.segment_options import SegmentOptions
 from zs_operators.shapes.dataset import SCENE, load_shapes_dataset

@@ -11,29 +11,18 @@ import zs_operators as zs
 from zs_operators import provenance
 from zs_operators.errors import FieldError, InvalidInputError, SamplesError, UnknownModelError
 from zs_operators.proposals import load_proposer
-from zs_operators.shapes.dataset import SCENE, load_shapes_dataset
+from zs_operators.shapes.dataset import SCENE
 from zs_operators.shapes.world import CLASSES
+
+NUM_SCENES = 12
 
 NAMES = list(CLASSES)
 BOXES = {"regions": "objects", "progress": False}
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return zs.load_clip("shapes-tiny", precision="fp32")
-
-
-@pytest.fixture(scope="module")
 def proposer():
     return load_proposer("shapes-tiny", precision="fp32", max_proposals=50)
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    dataset = load_shapes_dataset("test-detection", num_scenes=12, folder=folder)
-    yield dataset
-    dataset.delete()
 
 
 @pytest.fixture

@@ -12,12 +12,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from zs_operators.clip import load_clip
-from zs_operators.detector import (
-    DetectItem,
-    DetectOptions,
-    Regions,
-    ZeroShotDetector,
-)
+from zs_operators.detect_options import DetectOptions
+from zs_operators.detections import DetectItem, Regions
+from zs_operators.detector import ZeroShotDetector
 from zs_operators.errors import InvalidInputError, MissingMediaError, ZeroShotError
 from zs_operators.images import UprightImage
 from zs_operators.proposals import Proposals, load_proposer

@@ -11,27 +11,12 @@ import pytest
 import zs_operators as zs
 from zs_operators.embedding_index import register_index, take_over
 from zs_operators.errors import FieldError, InvalidInputError
-from zs_operators.shapes.dataset import OBJECT, load_shapes_dataset
+from zs_operators.shapes.dataset import OBJECT
+
+pytestmark = pytest.mark.usefixtures("store_dir")
+NUM_SCENES = 4
 
 NAMES = ["red circle", "blue star"]
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return zs.load_clip("shapes-tiny", precision="fp32")
-
-
-@pytest.fixture(autouse=True)
-def store_dir(tmp_path, monkeypatch):
-    monkeypatch.setenv("ZS_STORE_DIR", str(tmp_path / "stores"))
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    dataset = load_shapes_dataset("test-index", num_scenes=4, folder=folder)
-    yield dataset
-    dataset.delete()
 
 
 @pytest.fixture

@@ -9,18 +9,12 @@ import pytest
 
 import zs_operators as zs
 from tests.run_labels import rest
-from zs_operators.clip import load_clip
 from zs_operators.errors import FieldError, InvalidInputError, SamplesError
 from zs_operators.shapes.dataset import load_shapes_dataset
 from zs_operators.shapes.world import CLASSES
 
 NAMES = list(CLASSES)
 FAST = {"progress": False, "workers": 0}
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return load_clip("shapes-tiny", device="cpu")
 
 
 @pytest.fixture(scope="module")

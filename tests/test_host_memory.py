@@ -126,7 +126,7 @@ def test_what_readers_say_of_memory_is_known(monkeypatch, tmp_path):
     def out(*args):
         raise MemoryError
 
-    monkeypatch.setattr("zs_operators.images._to_rgb", out)
+    monkeypatch.setattr("zs_operators.images.to_rgb", out)
     with pytest.raises(MediaTooLargeError, match="does not fit in memory") as caught:
         read_image(path)
     assert host_memory.ran_out(caught.value)

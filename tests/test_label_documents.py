@@ -10,7 +10,7 @@ import pytest
 
 from zs_operators import label_documents, labels, mask_labels
 from zs_operators.classifier import ClassPrediction, ClassScore
-from zs_operators.detector import Detection, DetectPrediction
+from zs_operators.detections import Detection, DetectPrediction
 from zs_operators.masks import Mask, PackedMask
 from zs_operators.prompt_fields import ExistingPrompts
 from zs_operators.region_fields import ExistingBoxes

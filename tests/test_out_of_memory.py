@@ -33,11 +33,6 @@ def _no_collecting(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return zs.load_clip("shapes-tiny", precision="fp32")
-
-
-@pytest.fixture(scope="module")
 def proposer():
     return load_proposer("shapes-tiny", precision="fp32", max_proposals=30, batch_size=4)
 

@@ -16,28 +16,13 @@ from zs_operators.errors import FieldError, InvalidInputError, VocabularyError
 from zs_operators.model_stores import image_store
 from zs_operators.prompt_lab import PromptLab, embedded_models
 from zs_operators.prompt_versions import CLOSE_MARGIN, LabVersion, seconds
-from zs_operators.shapes.dataset import OBJECT, load_shapes_dataset
+from zs_operators.shapes.dataset import OBJECT
+
+pytestmark = pytest.mark.usefixtures("store_dir")
+NUM_SCENES = 8
 
 BAD = ["red thing", "blue thing", "green thing"]
 GOOD = ["red circle", "blue star", "green square", "yellow triangle"]
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return zs.load_clip("shapes-tiny", precision="fp32")
-
-
-@pytest.fixture(autouse=True)
-def store_dir(tmp_path, monkeypatch):
-    monkeypatch.setenv("ZS_STORE_DIR", str(tmp_path / "stores"))
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    dataset = load_shapes_dataset("test-prompt-lab", num_scenes=8, folder=folder)
-    yield dataset
-    dataset.delete()
 
 
 @pytest.fixture

@@ -18,29 +18,13 @@ from zs_operators.errors import InvalidInputError
 from zs_operators.guarded_writes import write_values
 from zs_operators.model_stores import image_store, text_store, with_stored_texts
 from zs_operators.proposals import load_proposer
-from zs_operators.shapes.dataset import OBJECT, SCENE, load_shapes_dataset
+from zs_operators.shapes.dataset import OBJECT, SCENE
+
+pytestmark = pytest.mark.usefixtures("store_dir")
+NUM_SCENES = 4
 
 NAMES = ["red circle", "blue star", "green square", "yellow triangle"]
 OTHER = ["a circle", "a star", "a square"]
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return zs.load_clip("shapes-tiny", precision="fp32")
-
-
-@pytest.fixture(autouse=True)
-def store_dir(tmp_path, monkeypatch):
-    monkeypatch.setenv("ZS_STORE_DIR", str(tmp_path / "stores"))
-    return tmp_path / "stores"
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    dataset = load_shapes_dataset("test-rescoring", num_scenes=4, folder=folder)
-    yield dataset
-    dataset.delete()
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from zs_operators.device import BatchBudget
 from zs_operators.errors import FieldError, MissingMediaError, RunError
 from zs_operators.images import read_image
 from zs_operators.report import LABELED, REJECTED
-from zs_operators.runner import CHUNK_SAMPLES, Run, RunOptions
+from zs_operators.run_options import RunOptions
+from zs_operators.runner import CHUNK_SAMPLES, Run
 from zs_operators.targets import FieldTarget
 
 FIELD = "predicted"

@@ -19,8 +19,11 @@ from zs_operators import mask_labels, provenance, runner
 from zs_operators.errors import FieldError, InvalidInputError, RunError, SamplesError
 from zs_operators.proposals import load_proposer
 from zs_operators.sam import SamModel
-from zs_operators.shapes.dataset import SCENE, load_shapes_dataset
+from zs_operators.shapes.dataset import SCENE
 from zs_operators.shapes.world import CLASSES
+
+pytestmark = pytest.mark.usefixtures("store_dir")
+NUM_SCENES = 8
 
 NAMES = list(CLASSES)
 FEW_POINTS = {"points_per_side": 8, "min_iou": 0.6, "min_stability": 0.8}
@@ -32,21 +35,8 @@ def sam():
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return zs.load_clip("shapes-tiny", precision="fp32")
-
-
-@pytest.fixture(scope="module")
 def proposer():
     return load_proposer("shapes-tiny", precision="fp32", max_proposals=50)
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    dataset = load_shapes_dataset("test-segmentation", num_scenes=8, folder=folder)
-    yield dataset
-    dataset.delete()
 
 
 @pytest.fixture
@@ -55,11 +45,6 @@ def scenes(shapes):
     dataset = shapes.match_tags(SCENE).clone()
     yield dataset
     dataset.delete()
-
-
-@pytest.fixture(autouse=True)
-def _store(tmp_path, monkeypatch):
-    monkeypatch.setenv("ZS_STORE_DIR", str(tmp_path / "store"))
 
 
 def segment(samples, sam, **arguments):

@@ -14,22 +14,11 @@ from zs_operators import provenance, run_lease, stopping
 from zs_operators.classification import ClassifyTask
 from zs_operators.cli import main
 from zs_operators.errors import InvalidInputError
-from zs_operators.shapes.dataset import SCENE, load_shapes_dataset
+from zs_operators.shapes.dataset import SCENE
+
+NUM_SCENES = 12
 
 NAMES = ["circle", "heart", "star"]
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return zs.load_clip("shapes-tiny", precision="fp32")
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    dataset = load_shapes_dataset("test-stopping", num_scenes=12, folder=folder)
-    yield dataset
-    dataset.delete()
 
 
 @pytest.fixture

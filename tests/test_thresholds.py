@@ -12,24 +12,13 @@ import zs_operators as zs
 from zs_operators import provenance
 from zs_operators.cli import main
 from zs_operators.errors import FieldError, InvalidInputError
-from zs_operators.shapes.dataset import OBJECT, SCENE, load_shapes_dataset
+from zs_operators.shapes.dataset import OBJECT, SCENE
 from zs_operators.sweeps import Candidates, Sweep, spread
 from zs_operators.thresholds import apply_thresholds, sweep_thresholds
 
+NUM_SCENES = 12
+
 SCORES = ("confidence", "cosine", "margin")
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return zs.load_clip("shapes-tiny", precision="fp32")
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    dataset = load_shapes_dataset("test-thresholds", num_scenes=12, folder=folder)
-    yield dataset
-    dataset.delete()
 
 
 @pytest.fixture(scope="module")

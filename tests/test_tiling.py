@@ -12,8 +12,9 @@ from PIL import Image
 import zs_operators as zs
 from zs_operators import provenance, tiling
 from zs_operators.boxes import suppress_overlaps
-from zs_operators.clip import load_clip
-from zs_operators.detector import DetectItem, DetectOptions, ZeroShotDetector
+from zs_operators.detect_options import DetectOptions
+from zs_operators.detections import DetectItem
+from zs_operators.detector import ZeroShotDetector
 from zs_operators.errors import InvalidInputError
 from zs_operators.images import UprightImage
 from zs_operators.proposals import Proposals, load_proposer
@@ -32,11 +33,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return load_clip("shapes-tiny", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ import zs_operators as zs
 from tests.run_labels import rest
 from tests.tiny_videos import RATE, write_video
 from zs_operators.cli import main
-from zs_operators.clip import load_clip
 from zs_operators.errors import FieldError, InvalidInputError, SamplesError
 from zs_operators.report import Progress
 from zs_operators.shapes.world import CLASSES, make_scene
@@ -26,11 +25,6 @@ from zs_operators.video_frames import iter_sample_frames
 
 NAMES = list(CLASSES)
 FAST = {"progress": False, "workers": 0}
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return load_clip("shapes-tiny", device="cpu")
 
 
 @pytest.fixture(scope="module")

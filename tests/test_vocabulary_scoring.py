@@ -11,7 +11,9 @@ from zs_operators import scoring
 from zs_operators.boxes import xyxy_px_to_xywh_rel
 from zs_operators.classification import prompt_record
 from zs_operators.classifier import ClassifyOptions, ZeroShotClassifier
-from zs_operators.detector import DetectItem, DetectOptions, ZeroShotDetector
+from zs_operators.detect_options import DetectOptions
+from zs_operators.detections import DetectItem
+from zs_operators.detector import ZeroShotDetector
 from zs_operators.errors import InvalidInputError, VocabularyError
 from zs_operators.images import UprightImage
 from zs_operators.proposals import Proposals

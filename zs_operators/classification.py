@@ -21,8 +21,9 @@ from zs_operators.option_checks import check_choice
 from zs_operators.progress import show_progress
 from zs_operators.report import LABELED, REJECTED, Progress, RunReport
 from zs_operators.rescoring import RescoringRun
+from zs_operators.run_options import RunOptions
 from zs_operators.run_parameters import recorded
-from zs_operators.runner import CHUNK_SAMPLES, Run, RunOptions
+from zs_operators.runner import CHUNK_SAMPLES, Run
 from zs_operators.samples import check_samples, class_names
 from zs_operators.saved_vocabularies import list_vocabularies, load_vocabulary
 from zs_operators.targets import FieldTarget

@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zs_operators.classification import model_identity, prompt_warnings
-from zs_operators.detector import DetectOptions, ZeroShotDetector
+from zs_operators.detect_options import DetectOptions
+from zs_operators.detector import ZeroShotDetector
 from zs_operators.detectors.loading import load_text_detector, names_a_detector
 from zs_operators.detectors.proposing import DetectorProposer
 from zs_operators.detectors.whole import WholeDetector

@@ -19,7 +19,8 @@ from zs_operators.detect_setup import (
     with_clip,
     with_detector,
 )
-from zs_operators.detector import DetectItem, DetectPrediction, Regions, ZeroShotDetector
+from zs_operators.detections import DetectItem, DetectPrediction, Regions
+from zs_operators.detector import ZeroShotDetector
 from zs_operators.embeddings import MODES
 from zs_operators.errors import InvalidInputError
 from zs_operators.executors.jobs import Job, Prepared, steps_of
@@ -30,8 +31,9 @@ from zs_operators.progress import show_progress
 from zs_operators.proposal_loading import DEFAULT_PROPOSER
 from zs_operators.region_fields import ExistingBoxes, images_of, label_path, read_boxes
 from zs_operators.report import LABELED, NO_PROMPTS, NOTHING_FOUND, Progress, RunReport
+from zs_operators.run_options import RunOptions
 from zs_operators.run_parameters import recorded
-from zs_operators.runner import CHUNK_SAMPLES, Run, RunOptions
+from zs_operators.runner import CHUNK_SAMPLES, Run
 from zs_operators.samples import check_samples
 from zs_operators.stored_regions import StoredRegions
 from zs_operators.targets import FieldTarget, NamedBoxesTarget, SourceTarget

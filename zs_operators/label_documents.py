@@ -12,7 +12,7 @@ from zs_operators.fields import RUN_ATTRIBUTE
 
 if TYPE_CHECKING:
     from zs_operators.classifier import ClassPrediction
-    from zs_operators.detector import Detection, DetectPrediction
+    from zs_operators.detections import Detection, DetectPrediction
     from zs_operators.region_fields import ExistingBoxes
 
 #: A label as MongoDB holds it.

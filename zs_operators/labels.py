@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import fiftyone as fo
 
     from zs_operators.classifier import ClassPrediction
-    from zs_operators.detector import Detection, DetectPrediction
+    from zs_operators.detections import Detection, DetectPrediction
     from zs_operators.region_fields import ExistingBoxes
 
 

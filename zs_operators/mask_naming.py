@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zs_operators.detector import DetectPrediction, Regions, ZeroShotDetector
+from zs_operators.detections import DetectPrediction, Regions
+from zs_operators.detector import ZeroShotDetector
 from zs_operators.frames import as_pixels
 from zs_operators.regions import RegionEncoder
 

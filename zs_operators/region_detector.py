@@ -13,7 +13,7 @@ from zs_operators import labels
 from zs_operators.classification import Classes, parse_classes
 from zs_operators.clip import ClipModel
 from zs_operators.detection import PROPOSALS, detect_options, load_detector
-from zs_operators.detector import DetectItem
+from zs_operators.detections import DetectItem
 from zs_operators.fiftyone_models import LoadSample, ZeroShotModel, as_upright
 from zs_operators.images import UprightImage
 from zs_operators.proposals import DEFAULT_PROPOSER, Proposer

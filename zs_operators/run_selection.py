@@ -12,7 +12,7 @@ from zs_operators.errors import FieldError
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
-    from zs_operators.runner import RunOptions
+    from zs_operators.run_options import RunOptions
     from zs_operators.targets import Target
 
 

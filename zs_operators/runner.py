@@ -20,13 +20,11 @@ from zs_operators.errors import (
     BusyFieldError,
     DatabaseError,
     DeletedError,
-    InvalidInputError,
     MediaError,
     RunError,
 )
 from zs_operators.field_access import FieldAccess
 from zs_operators.inference import Inference, outcome_of
-from zs_operators.reading import validate_workers
 from zs_operators.report import (
     DELETED,
     EDITED,
@@ -35,6 +33,7 @@ from zs_operators.report import (
     RunReport,
     left_alone_warnings,
 )
+from zs_operators.run_options import RunOptions
 from zs_operators.run_selection import Selection, select
 from zs_operators.stopping import Stopped, StopSign
 
@@ -73,34 +72,6 @@ class Task(Protocol):
         Raises:
             MediaError: if this one sample's result cannot be kept
         """
-
-
-@dataclass
-class RunOptions:
-    """Options that every run understands; checked on construction.
-
-    Args:
-        workers (None): reader threads; 0 reads in the calling thread
-        overwrite (False): replace existing labels of the samples
-        resume (True): skip samples that an unfinished run with the same settings has done
-        on_error ("record"): ``"record"`` notes a failed sample and goes on, ``"raise"`` stops
-
-    Raises:
-        InvalidInputError: if an option has no meaning
-    """
-
-    workers: int | None = None
-    overwrite: bool = False
-    resume: bool = True
-    on_error: str = "record"
-
-    def __post_init__(self) -> None:
-        self.workers = validate_workers(self.workers)
-        if self.on_error not in ("record", "raise"):
-            raise InvalidInputError(
-                f"on_error={self.on_error!r} is unknown: use 'record' to note failures and go "
-                "on, or 'raise' to stop at the first."
-            )
 
 
 @dataclass

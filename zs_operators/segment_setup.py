@@ -16,7 +16,7 @@ from zs_operators.segmenter import EVERYTHING, GIVEN, PROPOSALS, Segmenter
 
 if TYPE_CHECKING:
     from zs_operators.clip import ClipModel
-    from zs_operators.detector import DetectOptions
+    from zs_operators.detect_options import DetectOptions
     from zs_operators.proposals import Proposer
     from zs_operators.sam import SamModel
     from zs_operators.vocabulary import Vocabulary

@@ -21,8 +21,9 @@ from zs_operators.prompt_fields import ExistingPrompts, read_prompts
 from zs_operators.proposal_loading import DEFAULT_PROPOSER
 from zs_operators.region_fields import images_of
 from zs_operators.report import LABELED, NO_PROMPTS, NOTHING_FOUND, Progress, RunReport
+from zs_operators.run_options import RunOptions
 from zs_operators.run_parameters import recorded
-from zs_operators.runner import Run, RunOptions
+from zs_operators.runner import Run
 from zs_operators.sam_loading import DEFAULT_SAM
 from zs_operators.samples import check_samples
 from zs_operators.segment_setup import load_segmenter, segment_record, split_options

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from zs_operators.boxes import whole_px_to_rel
-from zs_operators.detector import Detection, DetectItem, ZeroShotDetector
+from zs_operators.detections import Detection, DetectItem
+from zs_operators.detector import ZeroShotDetector
 from zs_operators.errors import InvalidInputError
 from zs_operators.everything import find_everything
 from zs_operators.images import UprightImage, read_image

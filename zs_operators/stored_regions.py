@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zs_operators import boxes as box_ops
-from zs_operators.detector import Regions
+from zs_operators.detections import Regions
 from zs_operators.embeddings import EmbeddingStore, Record, derived_key, image_key
 from zs_operators.model_stores import region_store, weights_digest
 

@@ -139,7 +139,7 @@ def boxes(inputs: types.Object, ctx, regions: str, *, section: str = "boxes") ->
         regions: ``"proposals"`` or a field
         section ("boxes"): ``"naming"`` for masks that are named, of which none is proposed
     """
-    from zs_operators.detector import DetectOptions
+    from zs_operators.detect_options import DetectOptions
 
     if regions == detect_target.PROPOSALS:
         group = forms.section(inputs, section, "Thresholds and overlap")

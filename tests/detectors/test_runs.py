@@ -18,17 +18,11 @@ from zs_operators import provenance
 from zs_operators.detectors.hugging_face import load_hugging_face
 from zs_operators.detectors.text_detector import FoundBoxes, TextDetector
 from zs_operators.errors import FieldError, InvalidInputError, OfflineError, WeightsError
-from zs_operators.shapes.dataset import SCENE, load_shapes_dataset
+from zs_operators.shapes.dataset import SCENE
+
+NUM_SCENES = 4
 
 NAMES = ["red circle", "blue star", "green square"]
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    dataset = load_shapes_dataset("test-detectors", num_scenes=4, folder=folder)
-    yield dataset
-    dataset.delete()
 
 
 @pytest.fixture
@@ -36,11 +30,6 @@ def scenes(shapes):
     dataset = shapes.match_tags(SCENE).clone()
     yield dataset
     dataset.delete()
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return zs.load_clip("shapes-tiny", precision="fp32")
 
 
 def first_inside(found, pixels):

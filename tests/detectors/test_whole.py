@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.tiny_detectors import picture
-from zs_operators.detector import DetectItem, DetectOptions
+from zs_operators.detect_options import DetectOptions
+from zs_operators.detections import DetectItem
 from zs_operators.detectors.proposing import DetectorProposer
 from zs_operators.detectors.text_detector import FoundBoxes, TextDetector
 from zs_operators.detectors.whole import WholeDetector

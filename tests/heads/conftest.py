@@ -9,11 +9,6 @@ from tests.head_worlds import MODEL, POOR_NAMES
 
 
 @pytest.fixture(scope="session")
-def clip():
-    return zs.load_clip("shapes-tiny", device="cpu", precision="fp32")
-
-
-@pytest.fixture(scope="session")
 def shapes(tmp_path_factory):
     """45 scenes and their objects, by shape; the first 60 objects are tagged "reviewed"."""
     import fiftyone as fo  # not before the tests have a database of their own

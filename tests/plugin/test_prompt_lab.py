@@ -14,6 +14,8 @@ import zs_operators as zs
 from tests.plugin_panels import Panel as AppPanel
 from zs_operators import provenance
 
+pytestmark = pytest.mark.usefixtures("store_dir")
+
 BAD = "circle\nheart"
 GOOD = "cyan circle\npurple circle\nred heart\norange star\nwhite circle"
 
@@ -21,11 +23,6 @@ GOOD = "cyan circle\npurple circle\nred heart\norange star\nwhite circle"
 @pytest.fixture
 def uri():
     return "@zs/operators/prompt_lab"
-
-
-@pytest.fixture(autouse=True)
-def store_dir(tmp_path, monkeypatch):
-    monkeypatch.setenv("ZS_STORE_DIR", str(tmp_path / "stores"))
 
 
 @pytest.fixture

@@ -17,7 +17,10 @@ from fiftyone.operators.executor import ExecutionError
 from tests import plugin_runs
 from tests.plugin_runs import each_message, last_dialog, messages, view_set
 from zs_operators.errors import InvalidInputError
-from zs_operators.shapes.dataset import SCENE, load_shapes_dataset
+from zs_operators.shapes.dataset import SCENE
+
+pytestmark = pytest.mark.usefixtures("store_dir")
+NUM_SCENES = 10
 
 URI = "@zs/operators/segment"
 CLASSES = ["cyan circle", "purple circle", "red heart", "orange star"]
@@ -33,14 +36,6 @@ def uri():
     return URI
 
 
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    dataset = load_shapes_dataset("test-segment-operator", num_scenes=10, folder=folder)
-    yield dataset
-    dataset.delete()
-
-
 @pytest.fixture
 def scenes(shapes):
     """10 scenes with their objects in ``objects`` and a keypoint on each in ``points``."""
@@ -54,11 +49,6 @@ def scenes(shapes):
         )
     yield dataset
     dataset.delete()
-
-
-@pytest.fixture(autouse=True)
-def _store(tmp_path, monkeypatch):
-    monkeypatch.setenv("ZS_STORE_DIR", str(tmp_path / "store"))
 
 
 def point_on(label):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zs_operators import boxes as box_ops
 from zs_operators.classifier import ClassScore
-from zs_operators.detector import Detection, DetectItem, DetectPrediction
+from zs_operators.detections import Detection, DetectItem, DetectPrediction
 from zs_operators.detectors.text_detector import FoundBoxes, TextDetector, check_found
 from zs_operators.errors import InvalidInputError, ZeroShotError
 from zs_operators.frames import as_pixels
@@ -22,7 +22,7 @@ from zs_operators.templates import TEMPLATE_SETS
 if TYPE_CHECKING:
     import numpy as np
 
-    from zs_operators.detector import DetectOptions
+    from zs_operators.detect_options import DetectOptions
     from zs_operators.device import BatchBudget
     from zs_operators.vocabulary import Vocabulary
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from zs_operators.device import BatchBudget
     from zs_operators.embeddings import EmbeddingStore
     from zs_operators.report import Progress, RunReport
-    from zs_operators.runner import Run, RunOptions, Task
+    from zs_operators.run_options import RunOptions
+    from zs_operators.runner import Run, Task
     from zs_operators.targets import Target
 
 

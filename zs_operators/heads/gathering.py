@@ -130,7 +130,7 @@ def gather_boxes(
     workers: int,
 ) -> Generator[Progress, None, Gathered]:
     """Embeddings of the boxes of ``ground_truth`` that have a class."""
-    from zs_operators.detector import Regions
+    from zs_operators.detections import Regions
     from zs_operators.stored_regions import StoredRegions
 
     skipped: Counter[str] = Counter()
