@@ -61,7 +61,6 @@ def test_from_the_menu_to_the_evaluation_panel(app, found):
     # The panel shows this evaluation, not the list of all
     app.page.get_by_text("Metric Performance").first.wait_for(timeout=90_000)
     expect(app.page.get_by_text("2 Model Evaluations")).to_be_hidden()
-    app.screenshot("evaluate-panel", height_px=1000)
     found.reload()
     assert found.list_evaluations() == ["shapes", "shapes_any_class"]
     assert report.localisation.name_accuracy < 1
