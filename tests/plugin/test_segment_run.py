@@ -279,7 +279,7 @@ def test_masks_in_files_and_one_mask_of_all_classes(scenes, tmp_path):
     assert len(paths) == view.count("objects.detections")
     assert all(path.is_file() and path.is_relative_to(tmp_path / "masks") for path in paths)
     assert view.count("classes") == 2
-    assert list((tmp_path / "store").rglob("*.safetensors"))
+    assert list((tmp_path / "stores").rglob("*.safetensors"))
 
 
 def test_estimated_bytes_are_those_that_are_stored(form, scenes, tmp_path):
