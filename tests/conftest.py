@@ -131,6 +131,16 @@ def shapes(request, tmp_path_factory):
 
 
 @pytest.fixture
+def scenes(shapes):
+    """A fresh copy of the scenes of ``shapes``."""
+    from zs_operators.shapes.dataset import SCENE
+
+    dataset = shapes.match_tags(SCENE).clone()
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture
 def store_dir(tmp_path, monkeypatch) -> Path:
     """Embeddings are stored below this folder, which is empty."""
     monkeypatch.setenv("ZS_STORE_DIR", str(tmp_path / "stores"))

@@ -11,7 +11,6 @@ import zs_operators as zs
 from zs_operators import provenance
 from zs_operators.errors import FieldError, InvalidInputError, SamplesError, UnknownModelError
 from zs_operators.proposals import load_proposer
-from zs_operators.shapes.dataset import SCENE
 from zs_operators.shapes.world import CLASSES
 
 NUM_SCENES = 12
@@ -23,14 +22,6 @@ BOXES = {"regions": "objects", "progress": False}
 @pytest.fixture(scope="module")
 def proposer():
     return load_proposer("shapes-tiny", precision="fp32", max_proposals=50)
-
-
-@pytest.fixture
-def scenes(shapes):
-    """A fresh copy of the scenes."""
-    dataset = shapes.match_tags(SCENE).clone()
-    yield dataset
-    dataset.delete()
 
 
 def names(samples, path):

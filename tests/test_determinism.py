@@ -15,9 +15,10 @@ from tests.run_labels import assert_same, written
 from tests.tiny_clips import VIT, batch_of, build, pictures, save
 from zs_operators import runner
 from zs_operators.proposals import load_proposer
-from zs_operators.shapes.dataset import SCENE, load_shapes_dataset
+from zs_operators.shapes.dataset import SCENE
 from zs_operators.shapes.world import CLASSES
 
+NUM_SCENES = 6
 NAMES = list(CLASSES)
 #: Of cosines; of an embedding's numbers less.
 BF16_TOLERANCE = 0.02
@@ -46,11 +47,8 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    dataset = load_shapes_dataset("test-determinism", num_scenes=6, folder=folder)
-    yield dataset.match_tags(SCENE)
-    dataset.delete()
+def scenes(shapes):
+    return shapes.match_tags(SCENE)
 
 
 @pytest.fixture(scope="module")

@@ -10,25 +10,18 @@ import pytest
 import zs_operators as zs
 from tests.run_labels import rest
 from zs_operators.errors import FieldError, InvalidInputError, SamplesError
-from zs_operators.shapes.dataset import load_shapes_dataset
 from zs_operators.shapes.world import CLASSES
 
+NUM_SCENES = 4
 NAMES = list(CLASSES)
 FAST = {"progress": False, "workers": 0}
 
 
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    dataset = load_shapes_dataset("groups", num_scenes=4, folder=tmp_path_factory.mktemp("shapes"))
-    yield dataset
-    dataset.delete()
-
-
 @pytest.fixture
-def grouped(dataset, scenes):
+def grouped(dataset, shapes):
     """4 groups of an image left, another right, and a point cloud."""
     dataset.add_group_field("group", default="left")
-    pictures = list(scenes.match_tags("scene"))
+    pictures = list(shapes.match_tags("scene"))
     for left, right in zip(pictures, pictures[1:] + pictures[:1], strict=True):
         group = fo.Group()
         dataset.add_samples(
@@ -147,9 +140,9 @@ def test_other_slices_are_refused(grouped, clip, group_slice, error, message):
     assert grouped.list_runs() == []
 
 
-def test_a_slice_of_images_without_groups_is_refused(scenes, clip):
+def test_a_slice_of_images_without_groups_is_refused(shapes, clip):
     with pytest.raises(SamplesError, match="not grouped"):
-        zs.classify(scenes, NAMES, model=clip, group_slice="left", **FAST)
+        zs.classify(shapes, NAMES, model=clip, group_slice="left", **FAST)
 
 
 def test_an_active_slice_of_point_clouds_is_refused(grouped, clip):

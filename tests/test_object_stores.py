@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("store_dir")
 class S3:
     """A bucket of moto's server, filled with boto3."""
 
-    scheme = "s3"
+    scheme, packages = "s3", ("s3fs", "moto")
 
     def __init__(self, monkeypatch) -> None:
         import boto3
@@ -54,7 +54,7 @@ class S3:
 class Gcs:
     """A bucket of the emulator, filled as its HTTP API says."""
 
-    scheme = "gs"
+    scheme, packages = "gs", ("gcsfs", "gcp_storage_emulator")
 
     def __init__(self, monkeypatch) -> None:
         from gcp_storage_emulator.server import create_server
@@ -80,7 +80,7 @@ class Gcs:
 def store(request, monkeypatch):
     # Kinds of buckets are asked for by gRPC, which the emulator does not speak
     monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    for package in {S3: ("s3fs", "moto"), Gcs: ("gcsfs", "gcp_storage_emulator")}[request.param]:
+    for package in request.param.packages:
         pytest.importorskip(package)
     found = request.param(monkeypatch)
     fsspec.get_filesystem_class(found.scheme).clear_instance_cache()

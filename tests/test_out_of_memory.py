@@ -19,9 +19,10 @@ from zs_operators.images import read_image
 from zs_operators.masks import MaskResizer
 from zs_operators.proposals import load_proposer
 from zs_operators.sam import Prompts
-from zs_operators.shapes.dataset import SCENE, load_shapes_dataset
+from zs_operators.shapes.dataset import SCENE
 from zs_operators.shapes.world import CLASSES
 
+NUM_SCENES = 4
 NAMES = list(CLASSES)
 POINTS = {"points_per_side": 6, "min_iou": 0.6, "min_stability": 0.8}
 
@@ -45,11 +46,8 @@ def sam():
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    dataset = load_shapes_dataset("test-out-of-memory", num_scenes=4, folder=folder)
-    yield dataset.match_tags(SCENE)
-    dataset.delete()
+def scenes(shapes):
+    return shapes.match_tags(SCENE)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from zs_operators import mask_labels, provenance, runner
 from zs_operators.errors import FieldError, InvalidInputError, RunError, SamplesError
 from zs_operators.proposals import load_proposer
 from zs_operators.sam import SamModel
-from zs_operators.shapes.dataset import SCENE
 from zs_operators.shapes.world import CLASSES
 
 pytestmark = pytest.mark.usefixtures("store_dir")
@@ -37,14 +36,6 @@ def sam():
 @pytest.fixture(scope="module")
 def proposer():
     return load_proposer("shapes-tiny", precision="fp32", max_proposals=50)
-
-
-@pytest.fixture
-def scenes(shapes):
-    """A fresh copy of the scenes."""
-    dataset = shapes.match_tags(SCENE).clone()
-    yield dataset
-    dataset.delete()
 
 
 def segment(samples, sam, **arguments):

@@ -8,14 +8,13 @@ import math
 import fiftyone as fo
 import numpy as np
 import pytest
-from PIL import Image
 
 import zs_operators as zs
+from tests import single_objects
 from zs_operators.analysis.entropy import spread_of_counts, spread_of_probabilities
 from zs_operators.analysis.sanity import sanity_check
 from zs_operators.analysis.suspicions import CertaintyTally, Findings, findings_of_run
 from zs_operators.errors import FieldError, InvalidInputError
-from zs_operators.shapes.world import make_scene
 
 CLASSES = ["cyan circle", "purple circle", "red heart", "orange star", "white circle", "no such"]
 
@@ -185,10 +184,7 @@ def test_a_run_judges_itself_from_its_counters():
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    for seed in range(24):
-        Image.fromarray(make_scene(seed, num_objects=1).image).save(folder / f"{seed:02}.png")
-    return sorted(map(str, folder.glob("*.png")))
+    return [path for path, _ in single_objects.draw(tmp_path_factory.mktemp("pictures"), 24)]
 
 
 def test_card_and_report_of_a_run_agree(dataset, pictures, tmp_path, monkeypatch):

@@ -8,9 +8,8 @@ import shutil
 import threading
 
 import pytest
-from PIL import Image
 
-from zs_operators.shapes.world import make_scene
+from tests import single_objects
 
 COUNT = itertools.count(1)
 LABEL = "Classify images by text"
@@ -21,25 +20,14 @@ CLASSES = "cyan circle\npurple circle\nred heart: red heart, scarlet heart\noran
 def pictures(tmp_path_factory):
     """48 scenes with one object each: paths and the names of the objects."""
     folder = tmp_path_factory.mktemp("pictures")
-    found = []
-    for seed in range(48):
-        scene = make_scene(seed, num_objects=1)
-        path = folder / f"{seed:03}.png"
-        Image.fromarray(scene.image).save(path)
-        found.append((str(path), scene.objects[0].label))
-    return found
+    return single_objects.draw(folder, 48)
 
 
 @pytest.fixture
 def scenes(dataset, pictures):
-    import fiftyone as fo
-
     # The server remembers selection and view of a dataset by its name
     dataset.name = f"shapes-{next(COUNT)}"
-    dataset.add_samples(
-        fo.Sample(filepath=path, ground_truth=fo.Classification(label=name))
-        for path, name in pictures
-    )
+    single_objects.add(dataset, pictures)
     return dataset
 
 

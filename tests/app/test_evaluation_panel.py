@@ -6,11 +6,10 @@ import itertools
 
 import fiftyone as fo
 import pytest
-from PIL import Image
 
 import zs_operators as zs
+from tests import single_objects
 from tests.app_panels import PLOTS, PanelPage
-from zs_operators.shapes.world import make_scene
 
 COUNT = itertools.count(1)
 #: Words the model does not know; the same as in docs/evaluate-and-fix.md
@@ -21,12 +20,7 @@ OWN = {"cyan": "teal", "purple": "violet", "orange": "amber"}
 def evaluated(dataset, tmp_path):
     """Scenes of one object, classified by poor names."""
     dataset.name = f"evaluation-{next(COUNT)}"
-    for seed in range(60):
-        scene = make_scene(seed, num_objects=1)
-        path = tmp_path / f"{seed:03}.png"
-        Image.fromarray(scene.image).save(path)
-        truth = fo.Classification(label=scene.objects[0].label)
-        dataset.add_sample(fo.Sample(filepath=str(path), ground_truth=truth))
+    single_objects.add(dataset, single_objects.draw(tmp_path, 60))
     names = sorted(set(dataset.values("ground_truth.label")))
     pairs = [name.split() for name in names]
     words = {" ".join(pair): f"{pair[1]} {OWN.get(pair[0], pair[0])}" for pair in pairs}

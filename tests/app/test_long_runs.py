@@ -8,9 +8,8 @@ import time
 
 import fiftyone as fo
 import pytest
-from PIL import Image
 
-from zs_operators.shapes.world import make_scene
+from tests import single_objects
 
 COUNT = itertools.count(1)
 LABEL = "Classify images by text"
@@ -30,10 +29,7 @@ def hours(dataset, tmp_path):
 
 
 def filled(dataset, folder, count: int):
-    paths = []
-    for seed in range(24):
-        paths.append(str(folder / f"{seed:02}.png"))
-        Image.fromarray(make_scene(seed, num_objects=1).image).save(paths[-1])
+    paths = [path for path, _ in single_objects.draw(folder, 24)]
     dataset.name = f"long-{next(COUNT)}"
     turns = itertools.islice(itertools.cycle(paths), count)
     dataset.add_samples((fo.Sample(filepath=path) for path in turns), progress=False)

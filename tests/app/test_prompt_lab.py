@@ -7,10 +7,9 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests import single_objects
 from tests.app_panels import PLOTS, PanelPage
-from zs_operators.shapes.world import make_scene
 
 COUNT = itertools.count(1)
 BAD = ["circle", "heart"]
@@ -42,17 +41,11 @@ SECONDS = """(drawn) => new Promise((done, fail) => {
 @pytest.fixture
 def scenes(dataset, tmp_path):
     """60 embedded scenes of one object each."""
-    import fiftyone as fo
 
     import zs_operators as zs
 
     dataset.name = f"lab-{next(COUNT)}"
-    for seed in range(60):
-        scene = make_scene(seed, num_objects=1)
-        path = tmp_path / f"{seed:03}.png"
-        Image.fromarray(scene.image).save(path)
-        truth = fo.Classification(label=scene.objects[0].label)
-        dataset.add_sample(fo.Sample(filepath=str(path), ground_truth=truth))
+    single_objects.add(dataset, single_objects.draw(tmp_path, 60))
     zs.classify(dataset, BAD, model="shapes-tiny", embeddings="reuse", progress=False)
     dataset.delete_sample_field("zs_classification")
     return dataset

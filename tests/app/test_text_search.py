@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from PIL import Image
 
-from zs_operators.shapes.world import make_scene
+from tests import single_objects
 
 NAME = "text-search"
 
@@ -13,17 +12,11 @@ NAME = "text-search"
 @pytest.fixture
 def registered(dataset, tmp_path):
     """30 embedded scenes of one object each, and an index of their embeddings."""
-    import fiftyone as fo
 
     import zs_operators as zs
 
     dataset.name = NAME
-    for seed in range(30):
-        scene = make_scene(seed, num_objects=1)
-        path = tmp_path / f"{seed:03}.png"
-        Image.fromarray(scene.image).save(path)
-        truth = fo.Classification(label=scene.objects[0].label)
-        dataset.add_sample(fo.Sample(filepath=str(path), ground_truth=truth))
+    single_objects.add(dataset, single_objects.draw(tmp_path, 30))
     clip = zs.load_clip("shapes-tiny")
     zs.classify(dataset, ["thing"], model=clip, embeddings="reuse", progress=False)
     dataset.delete_sample_field("zs_classification")

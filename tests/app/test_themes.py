@@ -6,9 +6,9 @@ import itertools
 
 import fiftyone as fo
 import pytest
-from PIL import Image
 
 import zs_operators as zs
+from tests import single_objects
 from tests.app_legibility import look
 from tests.app_panels import PLOTS, PanelPage
 from tests.tiny_videos import metadata, write_video
@@ -69,12 +69,7 @@ def labelled(tmp_path_factory):
     """24 scenes of one object, classified twice, with an evaluation."""
     folder = tmp_path_factory.mktemp("labelled")
     dataset = fo.Dataset(f"themes-{next(COUNT)}")
-    for seed in range(24):
-        scene = make_scene(seed, num_objects=1)
-        path = folder / f"{seed:03}.png"
-        Image.fromarray(scene.image).save(path)
-        truth = fo.Classification(label=scene.objects[0].label)
-        dataset.add_sample(fo.Sample(filepath=str(path), ground_truth=truth))
+    single_objects.add(dataset, single_objects.draw(folder, 24))
     names = sorted(set(dataset.values("ground_truth.label")))
     clip = {"model": "shapes-tiny", "embeddings": "reuse", **FAST}
     zs.classify(dataset, names, label_field="first", **clip)
@@ -90,7 +85,7 @@ def reader(app):
     return Reader(app)
 
 
-def test_forms_and_a_result(app, reader, labelled):
+def test_forms(app, reader, labelled):
     app.open(labelled)
     app.use_theme("light")
     for label, with_default in FORMS.items():
@@ -113,7 +108,7 @@ def test_forms_of_runs(app, reader, labelled):
         app.find_operator(label, with_default=None)
         for name, run in zip(asked, ("first", "second"), strict=False):
             app.choose(name, f"classify → {run}")
-        app.form.get_by_text(text, exact=False).wait_for()
+        app.form.get_by_text(text).wait_for()
         reader.look_at_form(label)
         reader.cancel()
     assert not reader.problems, "\n".join(reader.problems)
@@ -175,7 +170,7 @@ def test_panels(app, reader, labelled):
     app.page.locator("textarea:not([readonly])").first.fill("circle\nheart\nstar")
     app.page.wait_for_timeout(600)
     panel.button("Update").click()
-    app.page.get_by_text("Version 1", exact=False).first.wait_for(timeout=120_000)
+    app.page.get_by_text("Version 1").first.wait_for(timeout=120_000)
     reader.look("prompt lab", around(app, "Class names", "Update"))
     assert not reader.problems, "\n".join(reader.problems)
 

@@ -18,18 +18,10 @@ from zs_operators import provenance
 from zs_operators.detectors.hugging_face import load_hugging_face
 from zs_operators.detectors.text_detector import FoundBoxes, TextDetector
 from zs_operators.errors import FieldError, InvalidInputError, OfflineError, WeightsError
-from zs_operators.shapes.dataset import SCENE
 
 NUM_SCENES = 4
 
 NAMES = ["red circle", "blue star", "green square"]
-
-
-@pytest.fixture
-def scenes(shapes):
-    dataset = shapes.match_tags(SCENE).clone()
-    yield dataset
-    dataset.delete()
 
 
 def first_inside(found, pixels):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from PIL import Image
 
-from zs_operators.shapes.world import make_scene
+from tests import single_objects
 
 URI = "@zs/operators/classify"
 
@@ -14,23 +13,12 @@ URI = "@zs/operators/classify"
 def pictures(tmp_path_factory):
     """24 scenes with one object each: paths and the names of the objects."""
     folder = tmp_path_factory.mktemp("pictures")
-    found = []
-    for seed in range(24):
-        scene = make_scene(seed, num_objects=1)
-        path = folder / f"{seed:03}.png"
-        Image.fromarray(scene.image).save(path)
-        found.append((str(path), scene.objects[0].label))
-    return found
+    return single_objects.draw(folder, 24)
 
 
 @pytest.fixture
 def scenes(dataset, pictures):
-    import fiftyone as fo
-
-    dataset.add_samples(
-        fo.Sample(filepath=path, ground_truth=fo.Classification(label=name))
-        for path, name in pictures
-    )
+    single_objects.add(dataset, pictures)
     return dataset
 
 
